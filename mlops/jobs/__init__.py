@@ -1,0 +1,1 @@
+"""What a job is: specs, states, progress, reports, validation. Pure data; nothing here does IO."""

@@ -1,0 +1,184 @@
+"""Builds and parses every identifier: namespaces, task queues, workflow ids, storage keys, MLflow names.
+
+Nothing else in the package concatenates one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+# --- tenants -----------------------------------------------------------------------------------
+
+# MLflow's rule for workspaces is the narrowest of the three places that a slug has to fit into.
+TENANT = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])$")
+RESERVED_TENANTS = frozenset({"default", "temporal-system", "platform", "admin"})
+
+
+def is_tenant(text: str) -> bool:
+    """Whether a slug may name a tenant: 2-63 of a-z, 0-9 and inner hyphens, and not reserved."""
+    return bool(TENANT.match(text)) and text not in RESERVED_TENANTS
+
+
+def namespace(tenant: str) -> str:
+    """The tenant's Temporal namespace."""
+    return tenant
+
+
+def tenant_of_namespace(name: str) -> str:
+    """The inverse of `namespace`."""
+    return name
+
+
+# The key of the namespace's data map that marks it as one of ours, so that workers find their tenants.
+NAMESPACE_MARK = "mlops.managed"
+NAMESPACE_WEIGHT = "mlops.weight"
+
+# --- Temporal ----------------------------------------------------------------------------------
+
+CPU_QUEUE = "cpu"
+IO_QUEUE = "io"
+
+# Keyword search attributes, registered in every tenant's namespace (10 at most on SQLite).
+ATTRIBUTE_KIND = "MlopsKind"
+ATTRIBUTE_STATE = "MlopsState"
+ATTRIBUTE_NAME = "MlopsName"
+ATTRIBUTE_OWNER = "MlopsOwner"
+ATTRIBUTE_DATASET = "MlopsDataset"
+ATTRIBUTE_MODEL = "MlopsModel"
+# Keyword list: "key=value" for each label.
+ATTRIBUTE_LABELS = "MlopsLabels"
+KEYWORD_ATTRIBUTES = (
+    ATTRIBUTE_KIND,
+    ATTRIBUTE_STATE,
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_OWNER,
+    ATTRIBUTE_DATASET,
+    ATTRIBUTE_MODEL,
+)
+
+MEMO_JOB = "job"
+MEMO_FINGERPRINT = "fingerprint"
+
+# --- jobs --------------------------------------------------------------------------------------
+
+# A job id is the client's request id, and the workflow id.
+JOB_ID = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+def new_job_id(kind: str) -> str:
+    """A fresh request id for a client that brings none: train-5f2c9e…"""
+    return f"{kind}-{secrets.token_hex(8)}"
+
+
+def label(key: str, value: str) -> str:
+    """A label as one search term."""
+    return f"{key}={value}"
+
+
+def fold_step(index: int) -> str:
+    """The step that fits fold `index` (from 0)."""
+    return f"fold-{index}"
+
+
+FIT_STEP = "fit"
+EVALUATE_STEP = "evaluate"
+
+
+def ingest_workflow(dataset: str) -> str:
+    """The workflow that reads a new dataset. No job id looks like it, since those hold no colon."""
+    return f"ingest:{dataset}"
+
+
+# --- datasets ----------------------------------------------------------------------------------
+
+DATASET_ID = re.compile(r"^ds-[0-9a-f]{32}$")
+
+
+def dataset_id(content_sha256: str, read_options: str) -> str:
+    """The same bytes read in the same way are the same dataset. `read_options` is canonical JSON."""
+    return "ds-" + hashlib.sha256(f"{content_sha256}\n{read_options}".encode()).hexdigest()[:32]
+
+
+# --- storage keys, all below the tenant's prefix -------------------------------------------------
+
+
+def tenant_prefix(tenant: str) -> str:
+    """The prefix below which everything of a tenant is stored."""
+    return f"tenants/{tenant}"
+
+
+def blob_key(tenant: str, content_sha256: str) -> str:
+    """Uploaded bytes, by their SHA-256."""
+    return f"{tenant_prefix(tenant)}/blobs/{content_sha256}"
+
+
+def staging_key(tenant: str, upload: str) -> str:
+    """Bytes that are still arriving."""
+    return f"{tenant_prefix(tenant)}/staging/{upload}"
+
+
+def dataset_key(tenant: str, dataset: str) -> str:
+    """The dataset's canonical Arrow IPC file."""
+    return f"{tenant_prefix(tenant)}/datasets/{dataset}/data.arrow"
+
+
+def job_prefix(tenant: str, job: str) -> str:
+    """Everything a job wrote."""
+    return f"{tenant_prefix(tenant)}/jobs/{job}"
+
+
+def step_key(tenant: str, job: str, step: str, file: str) -> str:
+    """One file of one step: result.json, predictions.parquet, model.skops, plots/roc.png."""
+    return f"{job_prefix(tenant, job)}/{step}/{file}"
+
+
+STEP_RESULT = "result.json"
+STEP_PREDICTIONS = "predictions.parquet"
+STEP_MODEL = "model.skops"
+
+# --- MLflow ------------------------------------------------------------------------------------
+
+MODEL_NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,126}[A-Za-z0-9])?$")
+
+TAG_JOB = "mlops.job_id"
+TAG_TENANT = "mlops.tenant"
+TAG_OWNER = "mlops.owner"
+TAG_DATASET = "mlops.dataset_id"
+TAG_DATASET_SHA256 = "mlops.dataset_sha256"
+TAG_TASK = "mlops.task"
+TAG_ESTIMATOR = "mlops.estimator"
+TAG_VERSIONS = "mlops.versions"
+
+
+def workspace(tenant: str) -> str:
+    """The tenant's MLflow workspace."""
+    return tenant
+
+
+def service_account(tenant: str) -> str:
+    """The MLflow user that acts for the tenant."""
+    return f"svc-{tenant}"
+
+
+def experiment(model_name: str | None) -> str:
+    """Runs of one registered model stand together; those without one in `training`."""
+    return model_name or "training"
+
+
+# --- API keys ----------------------------------------------------------------------------------
+
+API_KEY = re.compile(r"^mlops_([a-z0-9]{12})_([A-Za-z0-9_-]{43})$")
+
+
+def new_api_key() -> tuple[str, str, str]:
+    """(id, secret, key): the id is public, the secret 256 random bits, the key both."""
+    identity, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    return identity, secret, f"mlops_{identity}_{secret}"
+
+
+def parse_api_key(key: str) -> tuple[str, str] | None:
+    """(id, secret), or None where the text is no API key."""
+    match = API_KEY.match(key)
+    return (match[1], match[2]) if match else None
