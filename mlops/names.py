@@ -121,7 +121,17 @@ def staging_key(tenant: str, upload: str) -> str:
 
 def dataset_key(tenant: str, dataset: str) -> str:
     """The dataset's canonical Arrow IPC file."""
-    return f"{tenant_prefix(tenant)}/datasets/{dataset}/data.arrow"
+    return f"{dataset_prefix(tenant, dataset)}/data.arrow"
+
+
+def dataset_preview_key(tenant: str, dataset: str) -> str:
+    """The dataset's first rows as text, in JSON."""
+    return f"{dataset_prefix(tenant, dataset)}/preview.json"
+
+
+def dataset_prefix(tenant: str, dataset: str) -> str:
+    """Everything stored of a dataset, but the bytes it came from."""
+    return f"{tenant_prefix(tenant)}/datasets/{dataset}"
 
 
 def job_prefix(tenant: str, job: str) -> str:
@@ -137,6 +147,8 @@ def step_key(tenant: str, job: str, step: str, file: str) -> str:
 STEP_RESULT = "result.json"
 STEP_PREDICTIONS = "predictions.parquet"
 STEP_MODEL = "model.skops"
+STEP_EXAMPLE = "input_example.json"
+STEP_REPORT = "report.json"
 
 # --- MLflow ------------------------------------------------------------------------------------
 

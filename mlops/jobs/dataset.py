@@ -112,12 +112,47 @@ class Dataset(Value):
         return next((column for column in self.profile.columns if column.name == name), None)
 
 
+class DatasetPreview(Value):
+    """The first rows (at most 1000) as text; None is a missing value. Written when the dataset is read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]
+
+
+class IngestJob(Value):
+    """Take in a source: either bytes that are already stored (sha256), or a URI to copy first."""
+
+    tenant: str
+    # SHA-256 of stored bytes; None with a URI.
+    sha256: str | None = None
+    uri: str | None = None
+    # The original file's name or the URI: its suffix hints at the format.
+    source_name: str
+    read_options: ReadOptions
+    max_bytes: int
+
+
+class Source(Value):
+    """Bytes that are stored."""
+
+    sha256: str
+    size_bytes: int
+
+
 class IngestTask(Value):
     """Read stored bytes into the canonical Arrow file."""
 
     tenant: str
     dataset_id: str
     sha256: str
-    # The original file's name or URI: its suffix hints at the format.
     source_name: str
     read_options: ReadOptions
+
+
+class Ingested(Value):
+    """What taking in a source gave."""
+
+    dataset_id: str
+    sha256: str
+    size_bytes: int
+    profile: DatasetProfile

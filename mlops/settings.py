@@ -1,0 +1,93 @@
+"""One settings class a process. Every field is an environment variable: MLOPS_ and the field's name in capitals."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+def machine_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def machine_memory_bytes() -> int:
+    """Physical memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class _Process(BaseSettings):
+    """What every process of the platform needs."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True)
+
+    temporal_address: str = Field(default="127.0.0.1:7233", description="host:port of Temporal's frontend")
+    storage_url: str = Field(description="fsspec URL below which everything is stored: file:///srv/mlops, s3://bucket/x")
+    storage_options: dict[str, Any] = Field(
+        default_factory=dict, description="JSON handed to fsspec: endpoint_url, key, secret, …"
+    )
+    log_format: str = Field(default="json", pattern="^(json|console)$", description="json for machines, or console")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+class _Tracking(BaseSettings):
+    """How to reach MLflow."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True)
+
+    mlflow_url: str = Field(default="http://127.0.0.1:5000", description="the MLflow server")
+    secret_key: SecretStr = Field(
+        min_length=32, description="the platform's secret: tenants' MLflow passwords are derived from it"
+    )
+
+
+class GatewaySettings(_Process, _Tracking):
+    """The gateway."""
+
+    listen: str = Field(default="127.0.0.1:7300", description="host:port to serve gRPC on")
+    database_url: str = Field(description="SQLAlchemy URL: sqlite+aiosqlite:///path, postgresql+psycopg://…")
+    mlflow_admin_user: str = "admin"
+    mlflow_admin_password: SecretStr
+    bootstrap_admin_key: SecretStr | None = Field(
+        default=None, description="an administrator's whole API key, created at start where it is missing"
+    )
+    source_roots: tuple[str, ...] = Field(
+        default=(), description="URL prefixes that RegisterDataset may read; {tenant} stands for the caller's slug"
+    )
+    source_options: dict[str, Any] = Field(default_factory=dict, description="JSON handed to fsspec for the sources")
+    largest_host_cpus: int = Field(default_factory=machine_cores, ge=1, description="cores of the largest CPU host")
+    largest_host_memory_bytes: int = Field(
+        default_factory=machine_memory_bytes, ge=1, description="memory for jobs on the largest CPU host"
+    )
+    retention: timedelta = Field(default=timedelta(days=30), ge=timedelta(days=1), description="how long jobs are kept")
+    shutdown_grace: timedelta = timedelta(seconds=10)
+
+
+class IoWorkerSettings(_Process, _Tracking):
+    """The worker that runs workflows and talks to storage and MLflow."""
+
+    source_roots: tuple[str, ...] = Field(default=(), description="as for the gateway")
+    source_options: dict[str, Any] = Field(default_factory=dict, description="as for the gateway")
+    tenant_poll: timedelta = Field(default=timedelta(seconds=1), description="how often new tenants are looked for")
+    shutdown_grace: timedelta = timedelta(seconds=10)
+
+
+class CpuWorkerSettings(_Process):
+    """The worker that owns the process pool."""
+
+    cores: int = Field(default_factory=machine_cores, ge=1, description="cores given to jobs")
+    memory_bytes: int = Field(default_factory=machine_memory_bytes, ge=1, description="memory given to jobs")
+    scratch_dir: Path = Field(description="a directory of this host for cached datasets and work files")
+    cache_bytes: int = Field(default=20 * GIB, ge=0, description="how much of the data cache is kept")
+    stop_grace: timedelta = Field(
+        default=timedelta(milliseconds=300), description="how long a cancelled child may take before it is killed"
+    )
+    tenant_poll: timedelta = Field(default=timedelta(seconds=1), description="how often new tenants are looked for")
+    shutdown_grace: timedelta = timedelta(seconds=10)

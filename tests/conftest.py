@@ -1,0 +1,21 @@
+"""Every test carries the marker of its tier, which is the name of its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = [
+    "tests.fixtures.mlflow",
+    "tests.fixtures.postgres",
+    "tests.fixtures.s3",
+    "tests.fixtures.temporal",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+    for item in items:
+        tier = item.path.relative_to(root).parts[0]
+        item.add_marker(getattr(pytest.mark, tier))
