@@ -12,13 +12,13 @@ import secrets
 # --- tenants -----------------------------------------------------------------------------------
 
 # MLflow's rule for workspaces is the narrowest of the three places that a slug has to fit into.
-TENANT = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])$")
+TENANT = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])\Z")
 RESERVED_TENANTS = frozenset({"default", "temporal-system", "platform", "admin"})
 
 
 def is_tenant(text: str) -> bool:
     """Whether a slug may name a tenant: 2-63 of a-z, 0-9 and inner hyphens, and not reserved."""
-    return bool(TENANT.match(text)) and text not in RESERVED_TENANTS
+    return bool(TENANT.fullmatch(text)) and text not in RESERVED_TENANTS
 
 
 def namespace(tenant: str) -> str:
@@ -64,7 +64,7 @@ MEMO_FINGERPRINT = "fingerprint"
 # --- jobs --------------------------------------------------------------------------------------
 
 # A job id is the client's request id, and the workflow id.
-JOB_ID = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+JOB_ID = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
 def new_job_id(kind: str) -> str:
@@ -84,16 +84,30 @@ def fold_step(index: int) -> str:
 
 FIT_STEP = "fit"
 EVALUATE_STEP = "evaluate"
+# Steps of the IO worker.
+START_RUN_STEP = "start-run"
+LOG_STEP = "log"
+REGISTER_STEP = "register"
+FINISH_STEP = "finish"
+UNDO_STEP = "undo"
+COPY_STEP = "copy"
+INGEST_STEP = "ingest"
 
 
-def ingest_workflow(dataset: str) -> str:
+TRAINING_WORKFLOW = "Training"
+INGEST_WORKFLOW = "Ingest"
+# What MlopsKind holds for workflows that are no jobs.
+INGEST_KIND = "ingest"
+
+
+def ingest_workflow(source: str) -> str:
     """The workflow that reads a new dataset. No job id looks like it, since those hold no colon."""
-    return f"ingest:{dataset}"
+    return f"ingest:{hashlib.sha256(source.encode()).hexdigest()[:32]}"
 
 
 # --- datasets ----------------------------------------------------------------------------------
 
-DATASET_ID = re.compile(r"^ds-[0-9a-f]{32}$")
+DATASET_ID = re.compile(r"^ds-[0-9a-f]{32}\Z")
 
 
 def dataset_id(content_sha256: str, read_options: str) -> str:
@@ -139,9 +153,19 @@ def job_prefix(tenant: str, job: str) -> str:
     return f"{tenant_prefix(tenant)}/jobs/{job}"
 
 
+def plan_key(tenant: str, job: str, fingerprint: str) -> str:
+    """The job's plan. The request's fingerprint keeps a different request under the same id from replacing it."""
+    return f"{job_prefix(tenant, job)}/plan-{fingerprint[:32]}.json"
+
+
+def step_prefix(tenant: str, job: str, step: str) -> str:
+    """Everything that one step wrote."""
+    return f"{job_prefix(tenant, job)}/{step}"
+
+
 def step_key(tenant: str, job: str, step: str, file: str) -> str:
     """One file of one step: result.json, predictions.parquet, model.skops, plots/roc.png."""
-    return f"{job_prefix(tenant, job)}/{step}/{file}"
+    return f"{step_prefix(tenant, job, step)}/{file}"
 
 
 STEP_RESULT = "result.json"
@@ -149,10 +173,12 @@ STEP_PREDICTIONS = "predictions.parquet"
 STEP_MODEL = "model.skops"
 STEP_EXAMPLE = "input_example.json"
 STEP_REPORT = "report.json"
+STEP_NOTES = "model.json"
+STEP_IMPORTANCES = "importances.json"
 
 # --- MLflow ------------------------------------------------------------------------------------
 
-MODEL_NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,126}[A-Za-z0-9])?$")
+MODEL_NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]{0,126}[A-Za-z0-9])?\Z")
 
 TAG_JOB = "mlops.job_id"
 TAG_TENANT = "mlops.tenant"
@@ -162,6 +188,14 @@ TAG_DATASET_SHA256 = "mlops.dataset_sha256"
 TAG_TASK = "mlops.task"
 TAG_ESTIMATOR = "mlops.estimator"
 TAG_VERSIONS = "mlops.versions"
+# Size of a model's files in bytes.
+TAG_MODEL_BYTES = "mlops.model_bytes"
+# Marks the one run of a job among those that racing writers may have made.
+TAG_CLAIMED = "mlops.claimed"
+# Why a run ended as it did.
+TAG_MESSAGE = "mlops.message"
+# The MLflow role, one a workspace, that the tenant's service account holds.
+SERVICE_ROLE = "mlops-service"
 
 
 def workspace(tenant: str) -> str:
@@ -179,9 +213,26 @@ def experiment(model_name: str | None) -> str:
     return model_name or "training"
 
 
+def withdrawn_model(model_name: str, job: str) -> str:
+    """Where an empty registered model is moved to before it is deleted: MODEL_NAME never holds a tilde."""
+    return f"{model_name}~{job}"
+
+
+_NOT_IN_METRICS = re.compile(r"[^\w.\- :/]", re.ASCII)
+
+
+def metric(text: str) -> str:
+    """A metric's or a parameter's name as MLflow takes it: at most 250 of letters, digits and `_-. :/`.
+
+    Slashes group names, as in a path: none at the ends, no empty parts, no `.` and `..`.
+    """
+    parts = (part for part in _NOT_IN_METRICS.sub("_", text)[:250].split("/") if part)
+    return "/".join("_" if part in (".", "..") else part for part in parts) or "_"
+
+
 # --- API keys ----------------------------------------------------------------------------------
 
-API_KEY = re.compile(r"^mlops_([a-z0-9]{12})_([A-Za-z0-9_-]{43})$")
+API_KEY = re.compile(r"^mlops_([a-z0-9]{12})_([A-Za-z0-9_-]{43})\Z")
 
 
 def new_api_key() -> tuple[str, str, str]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = [
+    "tests.fixtures.fake_platform",
     "tests.fixtures.mlflow",
     "tests.fixtures.postgres",
+    "tests.fixtures.database",  # behind postgres, which it imports
     "tests.fixtures.s3",
     "tests.fixtures.temporal",
 ]

@@ -47,7 +47,6 @@ class ReadOptions(Value):
     def canonical(self) -> str:
         """The same options always give the same text."""
 
-
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 

@@ -157,5 +157,3 @@ def steps_of(plan: TrainingPlan) -> tuple[str, ...]:
     from mlops import names
 
     return (names.FIT_STEP, *(names.fold_step(i) for i in range(plan.folds)), names.EVALUATE_STEP)
-
-

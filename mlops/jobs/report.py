@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from pydantic import Field
 
 from mlops.jobs.value import Value
@@ -32,6 +34,20 @@ class StepResult(Value):
     progress: tuple[ProgressPoint, ...] = Field(default=(), max_length=200)
     # Warnings that scikit-learn raised during the fit (ConvergenceWarning and the like), each once.
     warnings: tuple[str, ...] = ()
+
+
+class ModelNotes(Value):
+    """What the final fit notes of its model file, for those who cannot open it (model.json)."""
+
+    # Types in the file that skops does not trust by itself, all on the platform's allow-list.
+    trusted_types: tuple[str, ...] = ()
+    # Versions of what trained it: python, scikit-learn, numpy, scipy, skops, mlops.
+    versions: dict[str, str] = Field(default_factory=dict)
+    size_bytes: int = 0
+
+    def versions_text(self) -> str:
+        """The versions as one canonical text, for a tag."""
+        return json.dumps(self.versions, sort_keys=True)
 
 
 class MetricSummary(Value):
@@ -110,8 +126,24 @@ class TrainingReport(Value):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class Evaluated(Value):
+    """What the evaluation hands to the workflow; the whole report is in storage."""
+
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class TrainingOutcome(Value):
+    """What the training workflow returns; the report stays in storage."""
+
+    run_id: str
+    experiment_id: str
+    model_uri: str
+    model_name: str | None = None
+    model_version: int | None = None
+
+
 class TrainingResult(Value):
-    """What the training workflow returns."""
+    """What a training job ends with."""
 
     report: TrainingReport
     run_id: str

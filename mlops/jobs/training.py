@@ -108,12 +108,28 @@ class TrainingPlan(Value):
 
 
 class TrainingJob(Value):
-    """The training workflow's one argument."""
+    """The training workflow's one argument: what it decides on. The plan itself is in storage, by reference."""
 
     tenant: str
     job_id: str
     owner: str
-    plan: TrainingPlan
+    # SHA-256 of the request, in hex: names the stored plan.
+    fingerprint: str
+    folds: int
+    time_limit: timedelta
+    max_attempts: int
+    model_name: str | None
+
+
+class StepOrder(Value):
+    """One activity of a training job. `fold` is the fold's index, or None for a step that is no fold's."""
+
+    tenant: str
+    job_id: str
+    owner: str
+    fingerprint: str
+    step: str
+    fold: int | None = None
 
 
 class StepTask(Value):

@@ -53,6 +53,16 @@ class Tenant(Value):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
+class NewTenant(Value):
+    """What is asked for when a tenant is created."""
+
+    slug: str
+    display_name: str = ""
+    quota: Quota = Quota()
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
 class ApiKey(Value):
     """An API key, without its secret. `tenant` is None for an administrator's."""
 

@@ -1,0 +1,1 @@
+"""Activities: the effects of the workflows. `cpu` hands work to the process pool, `io` talks to storage and MLflow."""

@@ -1,0 +1,87 @@
+"""Numbers from inside a running step: one poller a watched job, shared by all who watch it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from mlops import errors
+from mlops.jobs.job import StepProgress, StepState
+
+log = structlog.get_logger(__name__)
+
+INTERVAL_SECONDS = 0.25
+
+Steps = tuple[StepProgress, ...]
+Describe = Callable[[str, str], Awaitable[DescribeWorkflowExecutionResponse]]
+
+
+def steps_at_work(description: DescribeWorkflowExecutionResponse) -> Steps:
+    """The steps that are under way, with what their last heartbeat said."""
+    found = []
+    for pending in description.pending_activities:
+        progress = StepProgress(step=pending.activity_id, state=StepState.SCHEDULED, attempt=max(pending.attempt, 1))
+        started = pending.state != PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+        if started and pending.heartbeat_details.payloads:
+            told = pydantic_data_converter.payload_converter.from_payloads(
+                pending.heartbeat_details.payloads, [StepProgress]
+            )[0]
+            # What an earlier try said says nothing of this one.
+            if told.attempt == progress.attempt:
+                progress = told
+        elif started:
+            progress = progress.model_copy(update={"state": StepState.RUNNING})
+        found.append(progress)
+    return tuple(found)
+
+
+Listener = Callable[[Steps], None]
+
+
+@dataclass
+class _Poller:
+    task: asyncio.Task[None]
+    listeners: list[Listener] = field(default_factory=list)
+
+
+class Heartbeats:
+    """Describes each watched job every quarter of a second, once for all of its watchers."""
+
+    def __init__(self, describe: Describe) -> None:
+        self._describe = describe
+        self._pollers: dict[tuple[str, str], _Poller] = {}
+
+    @contextmanager
+    def watched(self, tenant: str, job_id: str, listener: Listener) -> Iterator[None]:
+        """Tells the listener what is under way, for as long as the block runs."""
+        key = (tenant, job_id)
+        poller = self._pollers.get(key)
+        if poller is None:
+            poller = self._pollers[key] = _Poller(asyncio.create_task(self._poll(tenant, job_id)))
+        poller.listeners.append(listener)
+        try:
+            yield
+        finally:
+            poller.listeners.remove(listener)
+            if not poller.listeners:
+                poller.task.cancel()
+                del self._pollers[key]
+
+    async def _poll(self, tenant: str, job_id: str) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            try:
+                steps = steps_at_work(await self._describe(tenant, job_id))
+            except errors.MlopsError as error:
+                # The history's long poll decides what the watcher is told; progress just pauses.
+                log.debug("no progress to be had", tenant=tenant, job_id=job_id, error=error.message)
+                continue
+            for listener in self._pollers[(tenant, job_id)].listeners:
+                listener(steps)

@@ -1,0 +1,127 @@
+"""A job as its history tells it: a pure fold over Temporal's events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Any
+
+from temporalio.api.common.v1 import Payloads
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import PayloadConverter
+
+from mlops import errors, names
+from mlops.jobs.job import JobEvent, JobFailure, JobState, StepProgress, StepState
+from mlops.jobs.report import Evaluated, StepResult, TrainingOutcome
+from mlops.workflows.failures import failure_of
+
+PAYLOADS: PayloadConverter = pydantic_data_converter.payload_converter
+
+
+class JobHistory:
+    """Feed it a job's events in order, from the first; it yields what a watcher is told, and knows the sum."""
+
+    def __init__(self) -> None:
+        self.state = JobState.QUEUED
+        self.steps: dict[str, StepProgress] = {}
+        self.outcome: TrainingOutcome | None = None
+        self.failure: JobFailure | None = None
+        self._scheduled: dict[int, str] = {}
+
+    def feed(self, event: HistoryEvent) -> Iterator[JobEvent]:
+        """What this event means; nothing for most of them."""
+        time = event.event_time.ToDatetime(tzinfo=UTC)
+        for index, news in enumerate(self._news(event)):
+            yield JobEvent(cursor=cursor(event.event_id, index), time=time, **news)
+
+    def _news(self, event: HistoryEvent) -> Iterator[dict[str, Any]]:
+        match event.event_type:
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                yield {"state": JobState.QUEUED}
+            case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
+                attributes = event.upsert_workflow_search_attributes_event_attributes.search_attributes
+                if names.ATTRIBUTE_STATE in attributes.indexed_fields:
+                    payload = attributes.indexed_fields[names.ATTRIBUTE_STATE]
+                    yield from self._move(JobState(PAYLOADS.from_payload(payload, str)))
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
+                yield from self._move(JobState.CANCELLING)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+                step = event.activity_task_scheduled_event_attributes.activity_id
+                self._scheduled[event.event_id] = step
+                yield self._step(step, StepState.SCHEDULED)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+                completed = event.activity_task_completed_event_attributes
+                step = self._scheduled[completed.scheduled_event_id]
+                yield self._step(step, StepState.SUCCEEDED, 1.0)
+                if metrics := _metrics(step, completed.result):
+                    yield {"metrics": metrics, "metrics_step": step}
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
+                step = self._scheduled[event.activity_task_failed_event_attributes.scheduled_event_id]
+                yield self._step(step, StepState.FAILED)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
+                step = self._scheduled[event.activity_task_timed_out_event_attributes.scheduled_event_id]
+                yield self._step(step, StepState.FAILED)
+            case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
+                step = self._scheduled[event.activity_task_canceled_event_attributes.scheduled_event_id]
+                yield self._step(step, StepState.CANCELLED)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+                result = event.workflow_execution_completed_event_attributes.result
+                self.outcome = PAYLOADS.from_payloads(result.payloads, [TrainingOutcome])[0]
+                yield from self._move(JobState.SUCCEEDED)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
+                cause = pydantic_data_converter.failure_converter.from_failure(
+                    event.workflow_execution_failed_event_attributes.failure, PAYLOADS
+                )
+                self.failure = failure_of(cause)
+                yield from self._move(JobState.FAILED)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:
+                yield from self._move(JobState.CANCELLED)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED:
+                reason = event.workflow_execution_terminated_event_attributes.reason
+                self.failure = JobFailure(
+                    step="",
+                    reason=errors.reason_of(errors.JobFailed),
+                    message=f"The job was terminated by an operator{f': {reason}' if reason else ''}",
+                )
+                yield from self._move(JobState.FAILED)
+            case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+                self.failure = JobFailure(
+                    step="", reason=errors.reason_of(errors.TimeLimitExceeded), message="The job's workflow timed out"
+                )
+                yield from self._move(JobState.FAILED)
+            case _:
+                return
+
+    def _move(self, state: JobState) -> Iterator[dict[str, Any]]:
+        if state is not self.state:
+            self.state = state
+            yield {"state": state}
+
+    def _step(self, step: str, state: StepState, fraction: float | None = None) -> dict[str, Any]:
+        self.steps[step] = StepProgress(step=step, state=state, fraction=fraction)
+        return {"step": self.steps[step]}
+
+
+def cursor(event_id: int, index: int) -> str:
+    """Where a watcher is: the event, and which of its news."""
+    return f"{event_id}.{index}"
+
+
+def parse_cursor(text: str) -> tuple[int, int]:
+    """The inverse of `cursor`; before everything for an empty text. Raises InvalidRequest."""
+    if not text:
+        return (0, 0)
+    event, _, index = text.partition(".")
+    if not (event.isascii() and event.isdigit() and index.isascii() and index.isdigit() and len(text) < 40):
+        raise errors.InvalidRequest.of("cursor", f"{text[:40]!r} is no cursor that this job gave")
+    return int(event), int(index)
+
+
+def _metrics(step: str, result: Payloads) -> dict[str, float]:
+    if step == names.FIT_STEP or step.startswith(names.fold_step(0)[:-1]):
+        return dict(PAYLOADS.from_payloads(result.payloads, [StepResult])[0].scores)
+    if step == names.EVALUATE_STEP:
+        return dict(PAYLOADS.from_payloads(result.payloads, [Evaluated])[0].metrics)
+    return {}

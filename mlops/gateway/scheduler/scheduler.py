@@ -1,0 +1,293 @@
+"""Starts, finds, lists, cancels and deletes jobs; takes in datasets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+
+import stamina
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import (
+    DeleteWorkflowExecutionRequest,
+    DescribeWorkflowExecutionRequest,
+    DescribeWorkflowExecutionResponse,
+    RequestCancelWorkflowExecutionRequest,
+)
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from mlops import errors, names
+from mlops.gateway.scheduler.heartbeats import Heartbeats, steps_at_work
+from mlops.gateway.scheduler.history import JobHistory
+from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of
+from mlops.gateway.scheduler.namespaces import NamespaceProvider
+from mlops.gateway.scheduler.translate import translated
+from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
+from mlops.gateway.scheduler.watch import watch
+from mlops.jobs.dataset import Ingested, IngestJob
+from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary
+from mlops.jobs.pages import Listing
+from mlops.jobs.report import TrainingOutcome, TrainingReport, TrainingResult
+from mlops.jobs.training import TrainingJob, TrainingPlan
+from mlops.storage.objects import ObjectStore
+from mlops.workflows.failures import failure_of
+
+OPEN = "ExecutionStatus = 'Running'"
+DELETION_DEADLINE_SECONDS = 10.0
+
+
+class Scheduler:
+    """The jobs of every tenant. `tenant` is the first argument of everything, and picks the namespace."""
+
+    def __init__(self, client: Client, store: ObjectStore, *, retention: timedelta) -> None:
+        self._client = client
+        self._store = store
+        self._retention = retention
+        self._heartbeats = Heartbeats(self._describe)
+        self.provider = NamespaceProvider(client, retention=retention)
+
+    async def start_training(
+        self, tenant: str, *, job_id: str, owner: str, plan: TrainingPlan, fingerprint: str
+    ) -> Job:
+        """Starts the job, or returns the one that the same request started. Raises RequestIdReused."""
+        summary = JobSummary(
+            kind=JobKind.TRAINING,
+            name=plan.name,
+            owner=owner,
+            labels=plan.labels,
+            dataset_id=plan.dataset_id,
+            model_name=plan.model_name,
+        )
+        job = TrainingJob(
+            tenant=tenant,
+            job_id=job_id,
+            owner=owner,
+            fingerprint=fingerprint,
+            folds=plan.folds,
+            time_limit=plan.time_limit,
+            max_attempts=plan.max_attempts,
+            model_name=plan.model_name,
+        )
+        await self._store.write_bytes(names.plan_key(tenant, job_id, fingerprint), plan.model_dump_json().encode())
+        with translated("job", job_id):
+            try:
+                await self._namespace(tenant).start_workflow(
+                    names.TRAINING_WORKFLOW,
+                    job,
+                    id=job_id,
+                    task_queue=names.IO_QUEUE,
+                    memo={names.MEMO_JOB: summary, names.MEMO_FINGERPRINT: fingerprint},
+                    search_attributes=attributes_of(summary),
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                )
+            except WorkflowAlreadyStartedError as error:
+                existing = await self.find_submission(tenant, job_id, fingerprint)
+                if existing is None:
+                    raise errors.SchedulerUnavailable(f"Job {job_id!r} is being deleted; try again") from error
+                return existing
+        return accepted(job_id, summary, plan, created_at=datetime.now(UTC))
+
+    async def find_submission(self, tenant: str, job_id: str, fingerprint: str) -> Job | None:
+        """The job that this very request started. Raises RequestIdReused where another request started it."""
+        try:
+            info = (await self._describe(tenant, job_id)).workflow_execution_info
+        except errors.NotFound:
+            return None
+        if fingerprint_of(info) != fingerprint:
+            raise errors.RequestIdReused(
+                f"Request id {job_id!r} was used for a different request; take a new one", request_id=job_id
+            )
+        return job_of(info)
+
+    async def get_job(self, tenant: str, job_id: str) -> Job:
+        """The job with plan, steps, and result or failure. Raises NotFound."""
+        description, history = await asyncio.gather(self._describe(tenant, job_id), self._history(tenant, job_id))
+        info = description.workflow_execution_info
+        job = job_of(info)
+        plan = await self._plan(tenant, job_id, fingerprint_of(info))
+        steps = {**history.steps, **{step.step: step for step in steps_at_work(description)}}
+        # The history may be a moment newer than the description.
+        state = history.state if history.state.is_final else job.state
+        if description.workflow_extended_info.cancel_requested and not state.is_final:
+            state = JobState.CANCELLING
+        return job.model_copy(
+            update={
+                "state": state,
+                "plan": plan,
+                "steps": tuple(steps.values()),
+                "result": await self._result(tenant, job_id, history.outcome) if history.outcome else None,
+                "failure": history.failure,
+            }
+        )
+
+    async def list_jobs(self, tenant: str, filter: JobFilter, *, page_size: int, page_token: str) -> JobPage:
+        """One page, newest first, with counts by state. Raises InvalidRequest for a foreign page token."""
+        listing = Listing.of("jobs", tenant=tenant, filter=filter.model_dump(mode="json"))
+        place = listing.place_at(page_token)
+        client, query = self._namespace(tenant), query_of(filter)
+        now = datetime.now(UTC) + timedelta(minutes=1)
+        # A window's end is exclusive, and times are read in microseconds.
+        before = place[0] + timedelta(microseconds=1) if place else filter.created_before or now
+        oldest = filter.created_after or now - self._retention - timedelta(days=7)
+
+        async def count(start: datetime, end: datetime) -> int:
+            return (await client.count_workflows(_between(query, start, end))).count
+
+        async def fetch(start: datetime, end: datetime) -> list[Job]:
+            found = [job_of(row.raw_info) async for row in client.list_workflows(_between(query, start, end))]
+            found.sort(key=lambda job: (job.created_at, job.id), reverse=True)
+            return [job for job in found if place is None or (job.created_at, job.id) < place]
+
+        with translated():
+            rows, counts = await asyncio.gather(
+                newest_first(count=count, fetch=fetch, oldest=oldest, before=before, wanted=page_size + 1),
+                self._counts(client, query_of(filter, with_states=False)),
+            )
+        page, more = rows[:page_size], len(rows) > page_size
+        token = listing.token_at(page[-1].created_at, page[-1].id) if more else ""
+        return JobPage(jobs=tuple(page), next_page_token=token, counts=counts)
+
+    async def watch_job(self, tenant: str, job_id: str, cursor: str) -> AsyncGenerator[JobEvent, None]:
+        """The job's events behind the cursor, until it has ended. Raises NotFound, InvalidRequest."""
+        await self._describe(tenant, job_id)
+        handle = self._namespace(tenant).get_workflow_handle(job_id)
+        async with aclosing(watch(handle, self._heartbeats, tenant, job_id, cursor)) as events:
+            async for event in events:
+                cursor = event.cursor
+                yield event
+        job = await self.get_job(tenant, job_id)
+        yield JobEvent(cursor=cursor, time=job.finished_at or datetime.now(UTC), job=job)
+
+    async def cancel_job(self, tenant: str, job_id: str, *, reason: str, by: str) -> Job:
+        """Asks the job to stop; one that has ended is returned as it is. Raises NotFound."""
+        job = await self.get_job(tenant, job_id)
+        if job.state.is_final:
+            return job
+        with translated("job", job_id):
+            await self._client.workflow_service.request_cancel_workflow_execution(
+                RequestCancelWorkflowExecutionRequest(
+                    namespace=names.namespace(tenant),
+                    workflow_execution=WorkflowExecution(workflow_id=job_id),
+                    identity=by,
+                    reason=reason,
+                )
+            )
+        return job.model_copy(update={"state": JobState.CANCELLING})
+
+    async def delete_job(self, tenant: str, job_id: str) -> None:
+        """Forgets an ended job. Raises NotFound, and FailedPrecondition while it runs."""
+        info = (await self._describe(tenant, job_id)).workflow_execution_info
+        if info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
+            raise errors.FailedPrecondition(f"Job {job_id!r} has not ended; cancel it first")
+        with translated("job", job_id):
+            await self._client.workflow_service.delete_workflow_execution(
+                DeleteWorkflowExecutionRequest(
+                    namespace=names.namespace(tenant), workflow_execution=WorkflowExecution(workflow_id=job_id)
+                )
+            )
+        await self._gone(tenant, job_id)
+
+    async def active_jobs(self, tenant: str) -> int:
+        """How many jobs of the tenant have not ended."""
+        with translated():
+            query = f"{query_of(JobFilter())} AND {OPEN}"
+            return (await self._namespace(tenant).count_workflows(query)).count
+
+    async def dataset_in_use(self, tenant: str, dataset_id: str) -> bool:
+        """Whether a job that has not ended uses the dataset."""
+        with translated():
+            query = f"{names.ATTRIBUTE_DATASET} = '{dataset_id}' AND {OPEN}"
+            return (await self._namespace(tenant).count_workflows(query)).count > 0
+
+    async def ingest(self, tenant: str, job: IngestJob) -> Ingested:
+        """Takes in a source and waits for it. The same source at the same time is taken in once.
+
+        Raises what the workers raised: DataInvalid, NotFound, QuotaExceeded, …
+        """
+        source = f"{job.sha256 or job.uri}\n{job.read_options.canonical()}\n{job.source_name}"
+        with translated("dataset", job.source_name):
+            handle = await self._namespace(tenant).start_workflow(
+                names.INGEST_WORKFLOW,
+                job,
+                id=names.ingest_workflow(source),
+                task_queue=names.IO_QUEUE,
+                result_type=Ingested,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            )
+            try:
+                ingested: Ingested = await handle.result()
+            except WorkflowFailureError as error:
+                failure = failure_of(error.cause)
+                kind = errors.error_classes().get(failure.reason, errors.Internal)
+                raise kind(failure.message, hint=failure.hint) from error
+        return ingested
+
+    def _namespace(self, tenant: str) -> Client:
+        config = self._client.config()
+        config["namespace"] = names.namespace(tenant)
+        return Client(**config)
+
+    async def _describe(self, tenant: str, job_id: str) -> DescribeWorkflowExecutionResponse:
+        if not names.JOB_ID.match(job_id):
+            raise errors.NotFound.of("job", job_id)
+        with translated("job", job_id):
+            return await self._client.workflow_service.describe_workflow_execution(
+                DescribeWorkflowExecutionRequest(
+                    namespace=names.namespace(tenant), execution=WorkflowExecution(workflow_id=job_id)
+                ),
+                retry=True,
+            )
+
+    async def _history(self, tenant: str, job_id: str) -> JobHistory:
+        history = JobHistory()
+        if names.JOB_ID.match(job_id):
+            with translated("job", job_id):
+                handle = self._namespace(tenant).get_workflow_handle(job_id)
+                async for event in handle.fetch_history_events():
+                    for _ in history.feed(event):
+                        continue
+        return history
+
+    async def _plan(self, tenant: str, job_id: str, fingerprint: str) -> TrainingPlan | None:
+        try:
+            return TrainingPlan.model_validate_json(
+                await self._store.read_bytes(names.plan_key(tenant, job_id, fingerprint))
+            )
+        except errors.NotFound:
+            return None
+
+    async def _result(self, tenant: str, job_id: str, outcome: TrainingOutcome) -> TrainingResult:
+        try:
+            key = names.step_key(tenant, job_id, names.EVALUATE_STEP, names.STEP_REPORT)
+            report = TrainingReport.model_validate_json(await self._store.read_bytes(key))
+        except errors.NotFound:
+            report = TrainingReport()
+        return TrainingResult(report=report, **outcome.model_dump())
+
+    async def _counts(self, client: Client, query: str) -> dict[JobState, int]:
+        states = list(STATE_QUERIES)
+        counts = await asyncio.gather(
+            *(client.count_workflows(f"({query}) AND {STATE_QUERIES[state]}") for state in states)
+        )
+        return {state: found.count for state, found in zip(states, counts, strict=True)}
+
+    async def _gone(self, tenant: str, job_id: str) -> None:
+        """Waits until the server, which deletes in the background, has forgotten the job."""
+        async for attempt in stamina.retry_context(
+            on=errors.FailedPrecondition, attempts=None, timeout=DELETION_DEADLINE_SECONDS, wait_initial=0.02
+        ):
+            with attempt:
+                try:
+                    await self._describe(tenant, job_id)
+                except errors.NotFound:
+                    return
+                raise errors.FailedPrecondition(f"Job {job_id!r} is still being deleted")
+
+
+def _between(query: str, start: datetime, end: datetime) -> str:
+    return f"({query}) AND StartTime >= '{start.isoformat()}' AND StartTime < '{end.isoformat()}'"

@@ -1,0 +1,113 @@
+"""Accepting a training job: dataset, plan, quota, start."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from mlops import names
+from mlops.errors import InvalidRequest, NotFound, QuotaExceeded
+from mlops.gateway.ports import SchedulerPort
+from mlops.jobs.dataset import Dataset
+from mlops.jobs.job import Job, Validated, steps_of
+from mlops.jobs.limits import Limits
+from mlops.jobs.training import TrainingPlan, TrainingSpec
+from mlops.jobs.validation import fingerprint, resolve, warnings_of
+from mlops.jobs.value import Value
+from mlops.tenants.datasets import DatasetStore
+from mlops.tenants.store import TenantStore
+from mlops.tenants.tenant import Quota
+
+# When a full queue is worth another try: jobs take minutes.
+RETRY_SECONDS = 30.0
+
+
+def _job_id(text: str) -> str:
+    if not names.JOB_ID.fullmatch(text):
+        raise ValueError("must be 1-63 of a-z, 0-9 and inner hyphens")
+    return text
+
+
+class Submission(Value):
+    """A training job to start. The request id becomes the job's id."""
+
+    request_id: Annotated[str, AfterValidator(_job_id)]
+    spec: TrainingSpec
+
+
+class Submissions:
+    """Accepts training jobs.
+
+    The limit on active jobs is checked and then used, without a lock: submissions at the very same moment may
+    pass it together. It bounds a tenant's backlog, and is no account that has to add up.
+    """
+
+    def __init__(
+        self,
+        *,
+        scheduler: SchedulerPort,
+        tenants: TenantStore,
+        datasets: DatasetStore,
+        largest_host_cpus: int,
+        largest_host_memory_bytes: int,
+    ) -> None:
+        self._scheduler = scheduler
+        self._tenants = tenants
+        self._datasets = datasets
+        self._host_cpus = largest_host_cpus
+        self._host_memory_bytes = largest_host_memory_bytes
+
+    async def submit(self, tenant: str, owner: str, asked: Submission) -> Job:
+        """The accepted job; of a request that was accepted before, the job it started, whatever is full by now.
+
+        Raises InvalidRequest, NotFound, RequestIdReused and QuotaExceeded.
+        """
+        digest = fingerprint(asked.spec)
+        try:
+            plan = await self._admit(tenant, asked.spec)
+        except (InvalidRequest, NotFound, QuotaExceeded):
+            known = await self._scheduler.find_submission(tenant, asked.request_id, digest)
+            if known is None:
+                raise
+            return known
+        return await self._scheduler.start_training(
+            tenant, job_id=asked.request_id, owner=owner, plan=plan, fingerprint=digest
+        )
+
+    async def validate(self, tenant: str, spec: TrainingSpec) -> Validated:
+        """What a submission would do. Raises as `submit` does, but for the limit on active jobs."""
+        quota, dataset = await self._look_up(tenant, spec)
+        plan = await self._resolve(spec, dataset, quota)
+        return Validated(plan=plan, steps=steps_of(plan), warnings=warnings_of(plan, dataset))
+
+    async def _admit(self, tenant: str, spec: TrainingSpec) -> TrainingPlan:
+        quota, dataset = await self._look_up(tenant, spec)
+        plan = await self._resolve(spec, dataset, quota)
+        active = await self._scheduler.active_jobs(tenant)
+        if active >= quota.max_active_jobs:
+            raise QuotaExceeded(
+                f"{active} jobs have not ended, and the tenant may have {quota.max_active_jobs}; wait for one to end",
+                limit="max_active_jobs",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        return plan
+
+    async def _look_up(self, tenant: str, spec: TrainingSpec) -> tuple[Quota, Dataset]:
+        dataset = await self._datasets.get(tenant, spec.dataset)
+        return (await self._tenants.get(tenant)).quota, dataset
+
+    async def _resolve(self, spec: TrainingSpec, dataset: Dataset, quota: Quota) -> TrainingPlan:
+        # A spec with thousands of columns takes tens of milliseconds, which no other call should wait for.
+        return await asyncio.to_thread(resolve, spec, dataset, self._limits(quota))
+
+    def _limits(self, quota: Quota) -> Limits:
+        tenants_cpus = quota.max_job_cpus <= self._host_cpus
+        tenants_memory = quota.max_job_memory_bytes <= self._host_memory_bytes
+        return Limits(
+            max_cpus=min(quota.max_job_cpus, self._host_cpus),
+            max_memory_bytes=min(quota.max_job_memory_bytes, self._host_memory_bytes),
+            cpus_limit="max_job_cpus" if tenants_cpus else "largest_host_cpus",
+            memory_limit="max_job_memory_bytes" if tenants_memory else "largest_host_memory_bytes",
+        )

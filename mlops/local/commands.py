@@ -1,0 +1,112 @@
+"""`mlops up` and `mlops demo`, handed to the command line through its entry point."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mlops import errors
+from mlops.local.config import StackConfig
+from mlops.local.stack import Stack
+from mlops.logs import configure_logs
+
+console = Console()
+
+UP_EPILOG = """Examples:
+
+  mlops up --dir ./mlops-data
+
+  mlops up --dir ./mlops-data --port 7300 --mlflow-port 5000
+"""
+DEMO_EPILOG = """Examples:
+
+  mlops demo
+
+  mlops demo --keep --dir ./demo
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command("up", epilog=UP_EPILOG, help="Run the whole system on this machine, until Ctrl-C.")(up)
+    app.command("demo", epilog=DEMO_EPILOG, help="Show the whole system at work in a temporary directory.")(demo)
+
+
+def up(
+    dir: Annotated[Path, typer.Option(help="Where everything is kept; a later start goes on with it.")] = Path(
+        ".mlops"
+    ),
+    port: Annotated[int | None, typer.Option(help="The gateway's port.", min=1, max=65535)] = None,
+    temporal_port: Annotated[int | None, typer.Option(help="Temporal's port.", min=1, max=65535)] = None,
+    temporal_ui_port: Annotated[int | None, typer.Option(help="The port of Temporal's page.", min=1, max=65535)] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port.", min=1, max=65535)] = None,
+    grace: Annotated[float, typer.Option(help="Seconds that each part may take to stop.", min=0)] = 10.0,
+) -> None:
+    """Starts the stack, says where everything is, and serves until SIGINT or SIGTERM."""
+    configure_logs("console", "WARNING")
+    ports = {"gateway": port, "temporal": temporal_port, "temporal_ui": temporal_ui_port, "mlflow": mlflow_port}
+    try:
+        asyncio.run(_up(Stack(directory=dir, config=StackConfig.open(dir, **ports), grace_seconds=grace)))
+    except (errors.MlopsError, TimeoutError) as error:
+        console.print(f"[red]The stack did not start:[/red] {error}", highlight=False)
+        console.print(f"Its logs are in {dir / 'logs'}", highlight=False)
+        raise typer.Exit(1) from error
+
+
+async def _up(stack: Stack) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    starting = asyncio.create_task(stack.__aenter__())
+    stopping = asyncio.create_task(stop.wait())
+    with console.status("Starting Temporal, MLflow, gateway and workers (about 15 s) …"):
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    await starting
+    try:
+        _announce(stack)
+        await stop.wait()
+        console.print("Stopping …")
+    finally:
+        await stack.__aexit__(None, None, None)
+    console.print("Stopped. Start again with the same --dir, and every job goes on where it was.")
+
+
+def _announce(stack: Stack) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in {
+        "Gateway": stack.address,
+        "MLflow": stack.mlflow_url,
+        "Temporal": stack.temporal_ui_url,
+        "Directory": str(stack.directory.absolute()),
+        "Administrator's key": stack.config.admin_key,
+        f"Key of tenant {stack.config.tenant!r}": stack.config.tenant_key,
+    }.items():
+        table.add_row(name, value)
+    console.print("[bold green]Ready.[/bold green]")
+    console.print(table, soft_wrap=True)
+    console.print("\nIn another shell:", highlight=False)
+    # Whole lines, so that they can be pasted.
+    sys.stdout.write(f"  export MLOPS_ADDRESS={stack.address}\n  export MLOPS_API_KEY={stack.config.tenant_key}\n")
+    sys.stdout.flush()
+
+
+def demo(
+    dir: Annotated[Path | None, typer.Option(help="Where to work; a temporary directory where it is left out.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the directory and keep serving until Ctrl-C.")] = False,
+) -> None:
+    """Two tenants, three real jobs, one refused look across the wall."""
+    from mlops.local.demo import run_demo
+
+    configure_logs("console", "WARNING")
+    raise typer.Exit(asyncio.run(run_demo(console, directory=dir, keep=keep)))

@@ -1,0 +1,206 @@
+"""The demonstration: two tenants side by side on real servers, three jobs, one wall."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from mlops import errors, names
+from mlops.client import AsyncClient
+from mlops.client.handle import AsyncJobHandle
+from mlops.jobs.job import JobEvent, JobState, StepState
+from mlops.jobs.report import TrainingResult
+from mlops.local.config import StackConfig
+from mlops.local.stack import Stack
+
+JOB_SECONDS = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One job of the demonstration."""
+
+    tenant: str
+    title: str
+    # A loader of sklearn.datasets, by its name.
+    data: str
+    model: str
+    estimator: object | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+async def run_demo(console: Console, *, directory: Path | None, keep: bool) -> int:
+    """Runs it all; 0 when every part did what it should."""
+    with ExitStack() as cleanup:
+        if directory is None:
+            directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mlops-demo-")))
+        with console.status("Starting Temporal, MLflow, gateway and two workers (about 15 s) …"):
+            stack = await Stack(directory=directory, config=StackConfig.open(directory)).__aenter__()
+        try:
+            console.print(f"[bold]1. The stack is up:[/bold] gateway {stack.address}, MLflow {stack.mlflow_url}")
+            code = await _story(console, stack)
+            if keep:
+                console.print("\nServing until Ctrl-C.")
+                await asyncio.Event().wait()
+        finally:
+            with console.status("Stopping …"):
+                await stack.__aexit__(None, None, None)
+    return code
+
+
+async def _story(console: Console, stack: Stack) -> int:
+    assignments = _assignments()
+    clients: dict[str, AsyncClient] = {}
+    try:
+        async with AsyncClient(stack.address, stack.config.admin_key) as admin:
+            for slug in dict.fromkeys(one.tenant for one in assignments):
+                created = await admin.tenants.create(slug)
+                if created.key is None:
+                    raise errors.AlreadyExists(f"tenant {slug!r} exists already; run the demo in a new --dir")
+                clients[slug] = AsyncClient(stack.address, created.key.secret)
+                console.print(f"[bold]2. Tenant {slug}:[/bold] namespace, workspace, storage and key are ready")
+        handles = await asyncio.gather(*(_submit(clients[one.tenant], one) for one in assignments))
+        console.print("[bold]3. Three jobs, two tenants, one pool of cores:[/bold]")
+        async with asyncio.timeout(JOB_SECONDS):
+            results = await _watch(console, assignments, handles)
+        _show_results(console, assignments, results)
+        refused = await _look_across(console, clients, handles[0].id)
+        _show_mlflow(console, stack, assignments, results)
+    finally:
+        await asyncio.gather(*(client.close() for client in clients.values()))
+    return 0 if refused and all(result is not None for result in results) else 1
+
+
+def _assignments() -> Sequence[Assignment]:
+    from sklearn.ensemble import GradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return (
+        Assignment(
+            tenant="clinic",
+            title="tumours: classification, defaults",
+            data="breast_cancer",
+            model="tumours",
+            estimator=None,
+        ),
+        Assignment(
+            tenant="clinic",
+            title="diabetes: regression",
+            data="diabetes",
+            model="progression",
+            estimator=GradientBoostingRegressor(n_estimators=300, max_depth=2, learning_rate=0.05),
+        ),
+        Assignment(
+            tenant="post",
+            title="digits: pipeline, 5 folds",
+            data="digits",
+            model="digits",
+            estimator=make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
+            options={"folds": 5},
+        ),
+    )
+
+
+async def _submit(client: AsyncClient, one: Assignment) -> AsyncJobHandle:
+    from sklearn import datasets
+
+    frame = getattr(datasets, f"load_{one.data}")(as_frame=True).frame
+    dataset = await client.datasets.upload(frame, name=one.data)
+    return await client.train(one.estimator, dataset, target="target", name=one.model, **one.options)
+
+
+async def _watch(
+    console: Console, assignments: Sequence[Assignment], handles: Sequence[AsyncJobHandle]
+) -> list[TrainingResult | None]:
+    columns = (
+        TextColumn("{task.fields[tenant]:8}"),
+        TextColumn("{task.description:36}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>4.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+
+        async def one(assignment: Assignment, handle: AsyncJobHandle) -> TrainingResult | None:
+            bar = progress.add_task(assignment.title, tenant=assignment.tenant, total=1.0, note="queued")
+            fractions: dict[str, float] = {}
+            async for event in handle.watch():
+                _advance(progress, bar, fractions, event)
+            if handle.job.state is not JobState.SUCCEEDED and handle.job.failure is not None:
+                console.print(f"[red]{assignment.title}: {handle.job.failure.message}[/red]")
+            return handle.result
+
+        return list(await asyncio.gather(*(one(*pair) for pair in zip(assignments, handles, strict=True))))
+
+
+def _advance(progress: Progress, bar: TaskID, fractions: dict[str, float], event: JobEvent) -> None:
+    if event.step is not None:
+        done = event.step.state is StepState.SUCCEEDED
+        fractions[event.step.step] = 1.0 if done else event.step.fraction or 0.0
+        # evaluate, log, register and finish are known to follow.
+        expected = max(len(fractions), 5)
+        note = f"{event.step.step} {event.step.message}".strip()
+        progress.update(bar, completed=min(sum(fractions.values()) / expected, 0.99), note=note[:40])
+    if event.job is not None:
+        progress.update(bar, completed=1.0, note=event.job.state.value)
+
+
+def _show_results(
+    console: Console, assignments: Sequence[Assignment], results: Sequence[TrainingResult | None]
+) -> None:
+    table = Table(title="Results", title_justify="left")
+    for heading in ("Tenant", "Job", "Main metric", "Value", "Fit", "Model"):
+        table.add_column(heading)
+    for one, result in zip(assignments, results, strict=True):
+        if result is None:
+            table.add_row(one.tenant, one.title, "-", "failed", "-", "-")
+            continue
+        metric, value = _main_metric(result)
+        seconds = f"{result.report.total_fit_seconds:.1f} s"
+        table.add_row(one.tenant, one.title, metric, value, seconds, result.model_uri)
+    console.print(table)
+
+
+def _main_metric(result: TrainingResult) -> tuple[str, str]:
+    if result.report.cross_validation:
+        first = result.report.cross_validation[0]
+        return f"{first.name}, {len(first.folds)} folds", f"{first.mean:.4f} ± {first.deviation:.4f}"
+    name, value = next(iter(result.report.holdout.items()))
+    return f"{name}, hold-out", f"{value:.4f}"
+
+
+async def _look_across(console: Console, clients: dict[str, AsyncClient], job_id: str) -> bool:
+    """The second tenant asks for the first one's job: it must look as if there were none."""
+    (owner, *_), stranger = list(clients), list(clients)[-1]
+    try:
+        await clients[stranger].jobs.get(job_id)
+    except errors.NotFound as error:
+        console.print(f"[bold]4. The wall:[/bold] {stranger} asks for {owner}'s job and hears: [green]{error}[/green]")
+        return True
+    console.print(f"[red]4. The wall is broken: {stranger} can read a job of {owner}[/red]")
+    return False
+
+
+def _show_mlflow(
+    console: Console, stack: Stack, assignments: Sequence[Assignment], results: Sequence[TrainingResult | None]
+) -> None:
+    console.print(
+        f"[bold]5. In MLflow[/bold] ({stack.mlflow_url}, user admin, password in {stack.directory / 'stack.json'}):"
+    )
+    for one, result in zip(assignments, results, strict=True):
+        if result is not None:
+            workspace, experiment = names.workspace(one.tenant), names.experiment(one.model)
+            console.print(f"   workspace {workspace}, experiment {experiment}, run {result.run_id}", highlight=False)
+    console.print("   `mlops demo --keep` leaves it running to look around; `mlops up` is the same for real work.")

@@ -1,0 +1,204 @@
+"""The embedded stack: Temporal, MLflow, gateway, IO worker and CPU worker as processes on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import grpc.aio
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mlops import errors
+from mlops.client import AsyncClient
+from mlops.local import mlflow_server, temporal_server
+from mlops.local.config import StackConfig
+from mlops.local.process import Supervised, kill_leftover
+
+READY_SECONDS = 180.0
+PROCESSES = "processes.json"
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """`async with Stack(directory=…) as stack:` runs everything until the block ends; jobs go on at the next start."""
+
+    directory: Path
+    config: StackConfig
+    grace_seconds: float = 10.0
+    _parts: dict[str, Supervised] = field(default_factory=dict)
+    _lock: IO[str] | None = None
+    _pids: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """host:port of the gateway."""
+        return f"127.0.0.1:{self.config.ports.gateway}"
+
+    @property
+    def temporal_ui_url(self) -> str:
+        """Temporal's page."""
+        return f"http://127.0.0.1:{self.config.ports.temporal_ui}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """MLflow's server and page."""
+        return f"http://127.0.0.1:{self.config.ports.mlflow}"
+
+    @property
+    def parts(self) -> dict[str, Supervised]:
+        """The processes by name: temporal, mlflow, gateway, worker-io, worker-cpu."""
+        return self._parts
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _start(self) -> None:
+        self._take_lock()
+        self._end_leftovers()
+        for name in ("logs", "storage", "mlflow", "scratch"):
+            (self.directory / name).mkdir(exist_ok=True)
+        async with asyncio.timeout(READY_SECONDS):
+            await asyncio.gather(self._start_temporal(), self._start_mlflow())
+            await self._add("gateway", [sys.executable, "-m", "mlops.gateway"], self._gateway_environment())
+            await self._add("worker-io", [sys.executable, "-m", "mlops.workers.io"], self._io_environment())
+            await self._add("worker-cpu", [sys.executable, "-m", "mlops.workers.cpu"], self._cpu_environment())
+            await _serving(self.address)
+        await self._first_tenant()
+
+    async def _stop(self) -> None:
+        # Workers before the server, or their last results find nobody.
+        for names_ in (("worker-cpu", "worker-io"), ("gateway",), ("mlflow", "temporal")):
+            await asyncio.gather(
+                *(self._parts[name].stop(self.grace_seconds) for name in names_ if name in self._parts)
+            )
+        if self._lock is not None:
+            self._lock.close()
+
+    async def _start_temporal(self) -> None:
+        ports = self.config.ports
+        command = temporal_server.temporal_command(
+            port=ports.temporal, ui_port=ports.temporal_ui, database=self.directory / "temporal.sqlite"
+        )
+        await self._add("temporal", command, os.environ)
+        await temporal_server.wait_ready(f"127.0.0.1:{ports.temporal}", seconds=READY_SECONDS)
+
+    async def _start_mlflow(self) -> None:
+        server = mlflow_server.mlflow_command(
+            self.directory / "mlflow",
+            port=self.config.ports.mlflow,
+            admin_password=self.config.mlflow_admin_password,
+            secret_key=self.config.secret_key,
+        )
+        await self._add("mlflow", server.argv, server.env)
+        await mlflow_server.wait_ready(self.mlflow_url, timedelta(seconds=READY_SECONDS))
+
+    async def _add(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        part = Supervised(
+            name=name,
+            command=command,
+            environment=environment,
+            log_file=self.directory / "logs" / f"{name}.log",
+            started=self._note,
+        )
+        self._parts[name] = part
+        await part.start()
+
+    def _common_environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")},
+            "MLOPS_TEMPORAL_ADDRESS": f"127.0.0.1:{self.config.ports.temporal}",
+            "MLOPS_STORAGE_URL": (self.directory / "storage").absolute().as_uri(),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _tracking_environment(self) -> dict[str, str]:
+        return {
+            **self._common_environment(),
+            "MLOPS_MLFLOW_URL": self.mlflow_url,
+            "MLOPS_SECRET_KEY": self.config.secret_key,
+            # Files to be registered by their path are put here, a directory a tenant.
+            "MLOPS_SOURCE_ROOTS": json.dumps([(self.directory / "imports").absolute().as_uri() + "/{tenant}"]),
+        }
+
+    def _gateway_environment(self) -> dict[str, str]:
+        return {
+            **self._tracking_environment(),
+            "MLOPS_LISTEN": self.address,
+            "MLOPS_DATABASE_URL": f"sqlite+aiosqlite:///{self.directory.absolute() / 'gateway.sqlite'}",
+            "MLOPS_MLFLOW_ADMIN_USER": mlflow_server.ADMIN_USER,
+            "MLOPS_MLFLOW_ADMIN_PASSWORD": self.config.mlflow_admin_password,
+            "MLOPS_BOOTSTRAP_ADMIN_KEY": self.config.admin_key,
+        }
+
+    def _io_environment(self) -> dict[str, str]:
+        return self._tracking_environment()
+
+    def _cpu_environment(self) -> dict[str, str]:
+        return {**self._common_environment(), "MLOPS_SCRATCH_DIR": str(self.directory.absolute() / "scratch")}
+
+    async def _first_tenant(self) -> None:
+        """A tenant to begin with. Its key is kept, since it is shown only once."""
+        if self.config.tenant_key:
+            return
+        async with AsyncClient(self.address, self.config.admin_key) as client:
+            created = await client.tenants.create(self.config.tenant, display_name="The first tenant of this stack")
+            # Without a key an earlier start made it, and died before it could keep the key.
+            key = created.key or await client.keys.create("owner", role="owner", tenant=self.config.tenant)
+        self.config = self.config.model_copy(update={"tenant_key": key.secret})
+        self.config.save(self.directory)
+
+    def _take_lock(self) -> None:
+        self._lock = (self.directory / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.FailedPrecondition(
+                f"Another stack runs on {self.directory}; stop it first, or give another --dir"
+            ) from error
+
+    def _note(self, name: str, pid: int) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._pids[name] = (pid, psutil.Process(pid).create_time())
+        draft = self.directory / f"{PROCESSES}.draft"
+        draft.write_text(json.dumps(self._pids))
+        draft.replace(self.directory / PROCESSES)
+
+    def _end_leftovers(self) -> None:
+        """Ends what an earlier start that was killed has left running: it holds our ports and files."""
+        file = self.directory / PROCESSES
+        if file.exists():
+            for pid, created in json.loads(file.read_text()).values():
+                kill_leftover(pid, created)
+
+
+async def _serving(address: str) -> None:
+    """Returns once the gateway says that it serves."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                answer = await health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=5.0)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            await asyncio.sleep(0.05)

@@ -1,0 +1,1 @@
+"""Reading a dataset's source: its format, its columns, their kinds and their summaries."""

@@ -1,0 +1,1 @@
+"""The processes that do the work: the process pool, fair shares, and the workers of every tenant."""

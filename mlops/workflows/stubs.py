@@ -1,0 +1,64 @@
+"""The activities as workflows see them: names, arguments and results, and none of their code.
+
+The implementations in `mlops.activities` subclass these protocols, so that the type checker holds the
+signatures together.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from temporalio import activity
+
+from mlops.jobs.dataset import Ingested, IngestJob, IngestTask, Source
+from mlops.jobs.report import Evaluated, StepResult
+from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, StartedRun
+from mlops.jobs.training import StepOrder
+
+
+class CpuActivities(Protocol):
+    """What runs on the `cpu` queue: each one child process on one host."""
+
+    @activity.defn
+    async def ingest_dataset(self, task: IngestTask) -> Ingested:
+        """Reads stored bytes into the canonical Arrow file."""
+        ...
+
+    @activity.defn
+    async def fit_step(self, order: StepOrder) -> StepResult:
+        """Fits and scores one fold, or the final model."""
+        ...
+
+    @activity.defn
+    async def evaluate(self, order: StepOrder) -> Evaluated:
+        """Makes the report out of what the fits left in storage."""
+        ...
+
+
+class IoActivities(Protocol):
+    """What runs on the `io` queue: asyncio over storage and MLflow."""
+
+    @activity.defn
+    async def copy_source(self, job: IngestJob) -> Source:
+        """Copies a URI into storage and hashes it."""
+        ...
+
+    @activity.defn
+    async def start_run(self, order: StepOrder) -> StartedRun:
+        """Finds or creates the job's MLflow run."""
+        ...
+
+    @activity.defn
+    async def log_run(self, order: StepOrder) -> LoggedModel:
+        """Logs metrics, plots, dataset and model to the run."""
+        ...
+
+    @activity.defn
+    async def register_version(self, order: RegisterOrder) -> RegisteredVersion:
+        """Registers the logged model under the name asked for."""
+        ...
+
+    @activity.defn
+    async def end_run(self, ended: EndedRun) -> None:
+        """Ends the run; where the job did not succeed, removes the version that it registered."""
+        ...

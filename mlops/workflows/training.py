@@ -1,0 +1,152 @@
+"""The training workflow: fits in parallel, a report, a run, a version; and all of it undone if it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey
+
+with workflow.unsafe.imports_passed_through():
+    from mlops import names
+    from mlops.jobs.job import JobState
+    from mlops.jobs.report import StepResult, TrainingOutcome
+    from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, RunStatus, StartedRun
+    from mlops.jobs.training import StepOrder, TrainingJob
+    from mlops.workflows import policies
+    from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception, time_limit_failure
+    from mlops.workflows.stubs import CpuActivities, IoActivities
+
+STATE = SearchAttributeKey.for_keyword(names.ATTRIBUTE_STATE)
+
+
+@workflow.defn(name=names.TRAINING_WORKFLOW)
+class TrainingWorkflow:
+    """One training job, from its plan to a registered version."""
+
+    @workflow.run
+    async def run(self, job: TrainingJob) -> TrainingOutcome:
+        """Runs the job; a failure or a cancellation ends the run and leaves no version behind."""
+        _show(JobState.RUNNING)
+        work = asyncio.create_task(_train(job))
+        try:
+            # Not asyncio.timeout: a cancelled activity raises ActivityError, which it would let pass as a failure.
+            done, _ = await workflow.wait([work], timeout=job.time_limit.total_seconds())
+            if not done:
+                await _stop(work)
+                raise as_application_error(time_limit_failure(job.time_limit))
+            return work.result()
+        except BaseException as error:
+            if is_cancelled_exception(error):
+                _show(JobState.CANCELLING)
+                await _stop(work)
+                await _undo(job, RunStatus.KILLED, "cancelled")
+                raise
+            failure = failure_of(error)
+            await _undo(job, RunStatus.FAILED, f"{failure.step}: {failure.message}")
+            raise as_application_error(failure) from error
+
+
+async def _train(job: TrainingJob) -> TrainingOutcome:
+    run = await _all(_start_run(job), _fit(job, names.FIT_STEP, None), *_folds(job))
+    await workflow.execute_activity_method(
+        CpuActivities.evaluate,
+        _order(job, names.EVALUATE_STEP),
+        activity_id=names.EVALUATE_STEP,
+        **policies.cpu(job),
+    )
+    model: LoggedModel = await workflow.execute_activity_method(
+        IoActivities.log_run, _order(job, names.LOG_STEP), activity_id=names.LOG_STEP, **policies.io()
+    )
+    version: RegisteredVersion | None = None
+    if job.model_name is not None:
+        version = await workflow.execute_activity_method(
+            IoActivities.register_version,
+            RegisterOrder(order=_order(job, names.REGISTER_STEP), run_id=run.run_id, model=model),
+            activity_id=names.REGISTER_STEP,
+            **policies.io(),
+        )
+    await workflow.execute_activity_method(
+        IoActivities.end_run,
+        EndedRun(tenant=job.tenant, job_id=job.job_id, status=RunStatus.FINISHED, run_id=run.run_id),
+        activity_id=names.FINISH_STEP,
+        **policies.io(),
+    )
+    return TrainingOutcome(
+        run_id=run.run_id,
+        experiment_id=run.experiment_id,
+        model_uri=f"models:/{version.model_name}/{version.version}" if version else model.uri,
+        model_name=version.model_name if version else None,
+        model_version=version.version if version else None,
+    )
+
+
+def _order(job: TrainingJob, step: str, fold: int | None = None) -> StepOrder:
+    return StepOrder(
+        tenant=job.tenant,
+        job_id=job.job_id,
+        owner=job.owner,
+        fingerprint=job.fingerprint,
+        step=step,
+        fold=fold,
+    )
+
+
+async def _start_run(job: TrainingJob) -> StartedRun:
+    return await workflow.execute_activity_method(
+        IoActivities.start_run, _order(job, names.START_RUN_STEP), activity_id=names.START_RUN_STEP, **policies.io()
+    )
+
+
+async def _fit(job: TrainingJob, step: str, fold: int | None) -> StepResult:
+    return await workflow.execute_activity_method(
+        CpuActivities.fit_step, _order(job, step, fold), activity_id=step, **policies.cpu(job)
+    )
+
+
+def _folds(job: TrainingJob) -> list[Coroutine[Any, Any, StepResult]]:
+    return [_fit(job, names.fold_step(index), index) for index in range(job.folds)]
+
+
+async def _all(first: Coroutine[Any, Any, StartedRun], *rest: Coroutine[Any, Any, StepResult]) -> StartedRun:
+    """Waits for all of them; the first failure cancels the others and is raised once their cores are free."""
+    run = asyncio.create_task(first)
+    tasks: list[asyncio.Task[Any]] = [run, *(asyncio.create_task(step) for step in rest)]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    return run.result()
+
+
+async def _stop(work: asyncio.Task[TrainingOutcome]) -> None:
+    """Cancels what is under way and waits until its cores are free."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+async def _undo(job: TrainingJob, status: RunStatus, message: str) -> None:
+    """The one compensation: the version goes, the run ends. Shielded, since the workflow may be cancelled."""
+    await asyncio.shield(
+        workflow.execute_activity_method(
+            IoActivities.end_run,
+            EndedRun(
+                tenant=job.tenant,
+                job_id=job.job_id,
+                status=status,
+                model_name=job.model_name,
+                message=message[:500],
+            ),
+            activity_id=names.UNDO_STEP,
+            **policies.undo(),
+        )
+    )
+
+
+def _show(state: JobState) -> None:
+    workflow.upsert_search_attributes([STATE.value_set(state.value)])
