@@ -117,7 +117,7 @@ async def ours() -> tuple[float, float, float, float, float]:
 
 def executors() -> tuple[float, float, float]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOAD, "benchmarks.pool"])
+    context.set_forkserver_preload([*PRELOAD, "benchmarks.report", "mlops.workers.pool"])
 
     def fresh() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=context)

@@ -67,6 +67,7 @@ class Connection:
         self.timeout_seconds = timeout_seconds
         self.metadata: Metadata = (("authorization", f"Bearer {endpoint.api_key}"),) if endpoint.api_key else ()
         self._channel: grpc.aio.Channel | None = None
+        self._upload_channel: grpc.Channel | None = None
         self._closed = False
 
     @property
@@ -88,6 +89,20 @@ class Connection:
     def tenants(self) -> TenantsAsyncStub:
         """The stub of the service Tenants."""
         return TenantsStub(self._open())
+
+    @property
+    def uploads(self) -> DatasetsStub:
+        """The blocking stub of the service Datasets, over a channel of its own."""
+        if self._closed:
+            raise errors.FailedPrecondition("the client is closed; create a new one")
+        if self._upload_channel is None:
+            options = list(CHANNEL_OPTIONS)
+            if self.endpoint.tls:
+                credentials = grpc.ssl_channel_credentials(root_certificates=self.endpoint.ca_pem)
+                self._upload_channel = grpc.secure_channel(self.endpoint.target, credentials, options=options)
+            else:
+                self._upload_channel = grpc.insecure_channel(self.endpoint.target, options=options)
+        return DatasetsStub(self._upload_channel)
 
     async def call(
         self,
@@ -160,6 +175,9 @@ class Connection:
         channel, self._channel = self._channel, None
         if channel is not None:
             await channel.close(None)
+        uploads, self._upload_channel = self._upload_channel, None
+        if uploads is not None:
+            uploads.close()
 
     def _open(self) -> grpc.aio.Channel:
         if self._closed:

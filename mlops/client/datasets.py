@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mlops import errors
 from mlops.client.connection import Connection
 from mlops.client.paging import pages
 from mlops.client.quantities import parse_duration
-from mlops.client.upload import CHUNK_BYTES, ProgressCallback, digest, source_file, unreadable
+from mlops.client.upload import ProgressCallback, UploadMessages, digest, source_file
 from mlops.jobs.dataset import Dataset, DatasetPreview, ReadOptions
 from mlops.v1 import datasets_pb2
 from mlops.wire.convert import build, parse
@@ -73,32 +73,30 @@ class AsyncDatasets:
     async def _send(
         self, path: Path, header: datasets_pb2.UploadHeader, progress: ProgressCallback | None, timeout_seconds: float
     ) -> datasets_pb2.UploadDatasetResponse:
-        # The published types do not know the call that is written to message by message.
-        method: Any = self._connection.datasets.UploadDataset
-        call = method(timeout=timeout_seconds, metadata=self._connection.metadata)
-        sent = 0
+        """One try. gRPC's own thread reads the file.
+
+        grpc.aio would lose the server's answer where it comes while a chunk is on its way: it reports its own
+        "Internal error from Core" instead.
+        """
+        messages = UploadMessages(path, header, progress)
+        method = self._connection.uploads.UploadDataset
+        # Any: the published types leave `cancel` untyped.
+        call: Any = method.future(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end(_: object) -> None:
+            # A loop that is closed has nobody left to tell.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(ended.set)
+
+        call.add_done_callback(end)
         try:
-            with await asyncio.to_thread(path.open, "rb") as file:
-                await call.write(datasets_pb2.UploadDatasetRequest(header=header))
-                if progress:
-                    progress(0, header.size_bytes)
-                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                    await call.write(datasets_pb2.UploadDatasetRequest(chunk=chunk))
-                    sent += len(chunk)
-                    if progress:
-                        progress(sent, header.size_bytes)
-                await call.done_writing()
-        except asyncio.InvalidStateError:
-            # The server has answered before everything was sent, so that nothing more can be: its answer follows.
-            answer: datasets_pb2.UploadDatasetResponse = await call
-            return answer
-        except OSError as exc:
-            call.cancel()
-            raise unreadable(path, exc) from exc
-        except BaseException:
-            call.cancel()
-            raise
-        response: datasets_pb2.UploadDatasetResponse = await call
+            await ended.wait()
+        finally:
+            call.cancel()  # changes nothing where it has ended
+        if messages.failure is not None:
+            raise messages.failure
+        response: datasets_pb2.UploadDatasetResponse = call.result()
         return response
 
     async def register(

@@ -27,6 +27,14 @@ from mlops.jobs.literals import is_scalar, to_value
 FIELD = "estimator"
 # The shortest value takes about this many bytes as JSON: longer lists cannot fit, and are not even looked at.
 _LEAST_VALUE_BYTES = 12
+_LIST_VALUES = "list the values to try instead: numpy.logspace(-3, 3, 50), say"
+# Types that a column selector may name, and the names that mean the same.
+_ABSTRACT_TYPES = {
+    "builtins.object": "object",
+    "numpy.floating": "floating",
+    "numpy.integer": "integer",
+    "numpy.number": "number",
+}
 _MAX_ITEMS = MAX_ESTIMATOR_BYTES // _LEAST_VALUE_BYTES
 
 
@@ -62,7 +70,7 @@ class _Reader:
         if depth > MAX_ESTIMATOR_DEPTH:
             _refuse(path, f"estimators are nested deeper than {MAX_ESTIMATOR_DEPTH} levels")
         if _is_frozen_distribution(obj):
-            return self.distribution(obj, path)
+            _refuse(path, f"{obj.dist.name} is a distribution, which cannot be stored safely; {_LIST_VALUES}")
         entry = self.entry(obj, path)
         name = type(obj).__name__
         _refuse_state(obj, name, path)
@@ -73,6 +81,8 @@ class _Reader:
             # A parameter of another version of scikit-learn, left alone by the caller.
             if parameter not in entry.params and value is signature.parameters[parameter].default:
                 continue
+            if entry.kind == "selector":
+                value = _selected_types(value)
             encoded = self.value(value, where, f"{parameter} of {name}", depth=depth, level=1)
             if not _is_default(entry, parameter, encoded):
                 params[parameter] = encoded
@@ -95,20 +105,6 @@ class _Reader:
 
     def candidates(self, name: str) -> Iterable[tuple[str, Entry]]:
         return ((path, self.allowed.entries[path]) for path in self.allowed.entries if path.endswith(f".{name}"))
-
-    def distribution(self, obj: Any, path: str) -> EstimatorSpec:
-        name = {"reciprocal": "loguniform"}.get(obj.dist.name, obj.dist.name)
-        entry = self.allowed.entries.get(f"scipy.stats.{name}")
-        if entry is None or entry.kind != "distribution":
-            known = sorted(one for one, about in self.allowed.entries.items() if about.kind == "distribution")
-            _refuse(path, f"scipy.stats.{name} is not on the list of allowed distributions: {', '.join(known)}")
-        given = dict(zip(entry.params, obj.args, strict=False)) | obj.kwds
-        params = {
-            parameter: self.value(value, f"{path}.params[{parameter}]", f"{parameter} of {name}", depth=1, level=1)
-            for parameter, value in given.items()
-        }
-        kept = {key: value for key, value in params.items() if not _is_default(entry, key, value)}
-        return EstimatorSpec(path=entry.path, params=kept)
 
     def value(self, value: Any, path: str, what: str, *, depth: int, level: int) -> ParamValue:
         self.items_left -= 1
@@ -157,6 +153,12 @@ class _Reader:
             return None
         known = (*self.allowed.functions, *self.allowed.dtypes)
         return next((path for path in known if _resolve(path) is value), None)
+
+
+def _selected_types(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_selected_types(item) for item in value]
+    return next((name for path, name in _ABSTRACT_TYPES.items() if _resolve(path) is value), value)
 
 
 def _is_default(entry: Entry, name: str, value: ParamValue) -> bool:

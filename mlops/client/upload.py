@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mlops import errors
+from mlops.v1 import datasets_pb2
 
 CHUNK_BYTES = 1024**2
 
-# Called with (bytes sent, bytes in all), first with 0 and last with all of them, in the thread that sends.
+# Called with (bytes sent, bytes in all), first with 0 and last with all of them, in a thread of gRPC.
 ProgressCallback = Callable[[int, int], None]
 
 
@@ -38,6 +39,47 @@ def source_file(data: object) -> Iterator[Path]:
         path = Path(directory) / "table.parquet"
         _write_table(data, path)
         yield path
+
+
+class UploadMessages:
+    """The messages of one upload, for gRPC's thread to iterate: the header, then chunks.
+
+    failure: what went wrong with the file or the callback; whoever makes the call raises it.
+    """
+
+    def __init__(self, path: Path, header: datasets_pb2.UploadHeader, progress: ProgressCallback | None) -> None:
+        self.failure: Exception | None = None
+        self._messages = self._read(path, header, progress)
+
+    def __iter__(self) -> Iterator[datasets_pb2.UploadDatasetRequest]:
+        return self
+
+    def __next__(self) -> datasets_pb2.UploadDatasetRequest:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as exc:
+            # Raised here, gRPC would print it. Ended here, too few bytes arrive for the checksum: nothing is stored.
+            self.failure = exc
+            raise StopIteration from exc
+
+    def _read(
+        self, path: Path, header: datasets_pb2.UploadHeader, progress: ProgressCallback | None
+    ) -> Iterator[datasets_pb2.UploadDatasetRequest]:
+        sent = 0
+        try:
+            with path.open("rb") as file:
+                yield datasets_pb2.UploadDatasetRequest(header=header)
+                if progress:
+                    progress(0, header.size_bytes)
+                while chunk := file.read(CHUNK_BYTES):
+                    yield datasets_pb2.UploadDatasetRequest(chunk=chunk)
+                    sent += len(chunk)
+                    if progress:
+                        progress(sent, header.size_bytes)
+        except OSError as exc:
+            raise unreadable(path, exc) from exc
 
 
 def digest(path: Path) -> tuple[str, int]:

@@ -51,7 +51,7 @@ class Entry:
     """A class that a spec may name.
 
     kind: classifier, regressor, transformer, clusterer, outlier_detector, other, or what parameters hold:
-    splitter, kernel, selector, distribution.
+    splitter, kernel, selector.
     """
 
     path: str

@@ -68,7 +68,6 @@ _Target = tuple[EstimatorSpec, Parameter | Rule, tuple[str, ...]]
 _KERNEL = _Slot(kinds=frozenset({"kernel"}), wanted="a Gaussian-process kernel")
 _SPLITTER = _Slot(kinds=frozenset({"splitter"}), wanted="a splitter")
 _SELECTOR = _Slot(kinds=frozenset({"selector"}), wanted="a column selector")
-_DISTRIBUTION = _Slot(kinds=frozenset({"distribution"}), wanted="a distribution")
 
 
 def _estimator_slot(methods: Iterable[str]) -> _Slot:
@@ -207,13 +206,12 @@ class _Check:
                 if not self.goes_on():
                     return
                 root = None if searched is None else searched.object
-                self.grid_key(rule, key, values, f"{where}[{key[:80]}]", grid, root)
+                self.grid_key(key, values, f"{where}[{key[:80]}]", grid, root)
         if listed is not None and not listed:
             self.wrong(path, "is empty: there is nothing to search")
 
     def grid_key(
         self,
-        rule: Rule,
         key: str,
         values: ParamValue,
         path: str,
@@ -229,11 +227,6 @@ class _Check:
             return
         if last == "n_jobs":
             self.wrong(path, "cannot be searched: a job's resources.cpus say how many cores it uses")
-            return
-        if values.object is not None and rule.get("distributions"):
-            self.spec(values.object, path, _DISTRIBUTION)
-            if not all(isinstance(target, Parameter) and _numeric(target) for _, target, _ in targets):
-                self.wrong(path, "takes no numbers, so nothing can be drawn for it")
             return
         items = items_of(values)
         if not items:
@@ -307,10 +300,6 @@ def _slots(rules: tuple[Rule, ...]) -> list[_Slot]:
         elif rule["is"] == "cv":
             slots.append(_SPLITTER)
     return slots
-
-
-def _numeric(parameter: Parameter) -> bool:
-    return any(rule["is"] in ("interval", "integer", "real", "float") for rule in parameter.rules)
 
 
 def _why(kinds: dict[str, Rule], value: ParamValue) -> str:

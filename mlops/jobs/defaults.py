@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mlops.jobs.dataset import Column, ColumnKind
@@ -25,7 +24,7 @@ def default_estimator(features: Sequence[Column], task: Task, *, rows: int) -> E
     """Histogram gradient boosting, which takes missing numbers as they are; `rows` is the dataset's.
 
     Categories become ordinals that the trees split as categories; those beyond the 255 most frequent count as one,
-    and those never seen in training as missing. Each text column is hashed, weighted by inverse document frequency
+    and those never seen in training (-1) as missing. Each text column is hashed, weighted by inverse document frequency
     and reduced to 32 dimensions: hashing needs no vocabulary, so that a fold whose texts are all empty still fits.
     Texts must arrive as strings, a missing one as "". Numbers, booleans and datetimes (as seconds) pass unchanged,
     but for columns that are missing in most rows: these become 0, beside a column that says where they are missing.
@@ -66,7 +65,7 @@ def _ordinals() -> EstimatorSpec:
         params=to_values(
             {
                 "handle_unknown": "use_encoded_value",
-                "unknown_value": math.nan,
+                "unknown_value": -1,
                 "max_categories": MAX_CATEGORIES,
             }
         ),
@@ -76,7 +75,9 @@ def _ordinals() -> EstimatorSpec:
 def _filled() -> EstimatorSpec:
     return EstimatorSpec(
         path="sklearn.impute.SimpleImputer",
-        params=to_values({"strategy": "constant", "fill_value": 0.0, "add_indicator": True, "keep_empty_features": True}),
+        params=to_values(
+            {"strategy": "constant", "fill_value": 0.0, "add_indicator": True, "keep_empty_features": True}
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mlops.jobs.report import TrainingResult
 from mlops.jobs.training import TrainingPlan
-from mlops.jobs.value import Value
+from mlops.jobs.value import SearchText, Value
 
 
 class JobKind(StrEnum):
@@ -128,9 +128,9 @@ class JobFilter(Value):
     states: tuple[JobState, ...] = ()
     kinds: tuple[JobKind, ...] = ()
     # Exact, or a prefix with a trailing "*".
-    name: str = ""
-    owner: str = ""
-    labels: dict[str, str] = Field(default_factory=dict)
+    name: SearchText = ""
+    owner: SearchText = ""
+    labels: dict[SearchText, SearchText] = Field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
 

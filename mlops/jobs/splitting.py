@@ -29,7 +29,7 @@ def check_splits(
     if folds and training < needed:
         found[f"{field}.folds"] = f"is {folds}, but there are {max(training, 0):,} rows to make folds of"
     elif splitter is Splitter.STRATIFIED:
-        found |= _stratified(target, folds, holdout, field)
+        found |= _stratified(target, folds, holdout, usable, field)
     elif splitter is Splitter.GROUPED and group is not None:
         found |= _grouped(group, folds, holdout, field)
     return found
@@ -40,13 +40,17 @@ def training_rows(usable: int, holdout: float) -> int:
     return usable - math.ceil(usable * holdout)
 
 
-def _stratified(target: Column, folds: int, holdout: float, field: str) -> dict[str, str]:
+def _stratified(target: Column, folds: int, holdout: float, usable: int, field: str) -> dict[str, str]:
     counts = class_counts(target)
     if not counts:
         return {}
     label, rarest = min(counts.items(), key=lambda item: item[1])
     if holdout and rarest < 2:
         return {f"{field}.holdout_fraction": f"needs 2 rows of each class, but {label!r} has {rarest}{_INSTEAD}"}
+    training = training_rows(usable, holdout)
+    if holdout and min(training, usable - training) < len(counts):
+        problem = f"is {holdout:g}, but {usable:,} rows split so cannot have all {len(counts)} classes on both sides"
+        return {f"{field}.holdout_fraction": problem + _INSTEAD}
     # Of a class, the hold-out takes its share of the rows, rounded either way.
     training = math.ceil(rarest * (1 - holdout))
     if folds and training < folds:
@@ -57,10 +61,13 @@ def _stratified(target: Column, folds: int, holdout: float, field: str) -> dict[
 def _grouped(group: Column, folds: int, holdout: float, field: str) -> dict[str, str]:
     if not group.distinct_is_exact:
         return {}
-    groups = group.distinct_count
+    # A missing group is a group of its own.
+    groups = group.distinct_count + (group.null_count > 0)
     if holdout and groups < 2:
         return {f"{field}.holdout_fraction": f"needs 2 groups, but {group.name!r} has {groups}"}
-    training = groups - (math.ceil(groups * holdout) if holdout else 0)
+    training = groups - (1 if holdout else 0)
     if folds and training < folds:
-        return {f"{field}.folds": f"is {folds}, but {training} groups of {group.name!r} are left to make folds of"}
+        return {
+            f"{field}.folds": f"is {folds}, but at most {training} groups of {group.name!r} are left to make folds of"
+        }
     return {}

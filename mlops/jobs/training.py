@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mlops.jobs.dataset import Column
 from mlops.jobs.estimator import EstimatorSpec
-from mlops.jobs.value import Value
+from mlops.jobs.value import SearchText, Value
 
 GIB = 1024**3
 
@@ -57,7 +57,7 @@ class TrainingSpec(Value):
     dataset: str = Field(min_length=1, max_length=200)
     target: str = Field(min_length=1, max_length=500)
     # What the job is called in lists; the model's or the estimator's name where it is left out.
-    name: str | None = Field(default=None, max_length=200)
+    name: SearchText | None = Field(default=None, max_length=200)
     # Left out: a preprocessing pipeline and gradient boosting, chosen from the column types.
     estimator: EstimatorSpec | None = None
     # Left out: from the estimator, else from the target column.
@@ -77,7 +77,7 @@ class TrainingSpec(Value):
     time_limit: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0), le=timedelta(days=7))
     # How often a step is tried when it failed for a passing reason (a crash, a service that is away).
     max_attempts: int = Field(default=3, ge=1, le=10)
-    labels: dict[str, str] = Field(default_factory=dict, max_length=20)
+    labels: dict[SearchText, SearchText] = Field(default_factory=dict, max_length=20)
 
 
 class TrainingPlan(Value):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# A text that things are found by. Visibility on SQL stores cannot match a quotation mark or a backslash.
+SearchText = Annotated[str, Field(pattern=r'^[^"\\\x00-\x1f]*$')]
 
 
 class Value(BaseModel):

@@ -63,8 +63,8 @@ def mlflow_command(directory: Path, *, port: int, admin_password: str, secret_ke
     # Where it is set, Python compiles every module at every start: 26 to 55 seconds instead of 10.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     env = {
-        # Another server's settings must not leak into this one.
-        **{name: value for name, value in inherited.items() if not name.startswith("MLFLOW_")},
+        # Another server's settings must not leak into this one, nor our own secrets.
+        **{name: value for name, value in inherited.items() if not name.startswith(("MLFLOW_", "MLOPS_"))},
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
         "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN_USER,
         "MLFLOW_AUTH_ADMIN_PASSWORD": admin_password,

@@ -17,6 +17,8 @@ DYNAMIC_CONFIG = {
     "history.timerProcessorMaxPollRPS": "1000",
     "history.visibilityProcessorMaxPollRPS": "1000",
     "history.outboundProcessorMaxPollRPS": "1000",
+    # What is deleted is gone once its earlier tasks are acknowledged: at once rather than after half a minute.
+    "history.transferProcessorUpdateAckInterval": '"1s"',
     "frontend.WorkerCommandsEnabled": "true",
     "system.enableCancelActivityWorkerCommand": "true",
     "matching.enableFairness": "true",

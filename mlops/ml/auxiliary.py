@@ -1,6 +1,7 @@
-"""What estimators' parameters may hold besides estimators: splitters, kernels, column selectors, distributions.
+"""What estimators' parameters may hold besides estimators: splitters, kernels, column selectors.
 
-scikit-learn and scipy declare no constraints for these, so theirs stand here.
+scikit-learn declares no constraints for these, so theirs stand here. scipy's distributions are left out: a stored
+one holds a text that scipy runs as code when it is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from mlops.ml.constraints import Rule
 _BOOLEAN: list[Rule] = [{"is": "boolean"}]
 _SEED: list[Rule] = [{"is": "random_state"}]
 _REAL: list[Rule] = [{"is": "real"}]
-_INTEGER: list[Rule] = [{"is": "integer"}]
 _KERNEL: list[Rule] = [{"is": "kernel"}]
 _POSITIVE: Rule = {"is": "interval", "of": "real", "left": 0, "right": None, "closed": "neither"}
 _BOUNDS: list[Rule] = [{"is": "options", "options": ["fixed"]}, {"is": "tuple"}, {"is": "sequence"}]
@@ -131,17 +131,10 @@ _SELECTOR = _entry(
     dtype_include=([{"is": "dtypes"}, {"is": "none"}], None),
     dtype_exclude=([{"is": "dtypes"}, {"is": "none"}], None),
 )
-_DISTRIBUTIONS = {
-    "loguniform": _entry("distribution", a=[_POSITIVE], b=[_POSITIVE], loc=(_REAL, 0), scale=([_POSITIVE], 1)),
-    "norm": _entry("distribution", loc=(_REAL, 0), scale=([_POSITIVE], 1)),
-    "randint": _entry("distribution", low=_INTEGER, high=_INTEGER, loc=(_INTEGER, 0)),
-    "uniform": _entry("distribution", loc=(_REAL, 0), scale=([_POSITIVE], 1)),
-}
 
 # Import path to entry, as in catalog.json.
 AUXILIARY: dict[str, dict[str, Any]] = (
     {f"sklearn.model_selection.{name}": entry for name, entry in _SPLITTERS.items()}
     | {f"sklearn.gaussian_process.kernels.{name}": entry for name, entry in _KERNELS.items()}
     | {"sklearn.compose.make_column_selector": _SELECTOR}
-    | {f"scipy.stats.{name}": entry for name, entry in _DISTRIBUTIONS.items()}
 )

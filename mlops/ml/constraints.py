@@ -35,9 +35,9 @@ SCORE_FUNCTIONS = tuple(
 )
 FUNCTIONS = (*UFUNCS, *REDUCERS, *SCORE_FUNCTIONS)
 DTYPES = (
-    "builtins.bool", "builtins.float", "builtins.int", "builtins.object", "builtins.str",
-    "numpy.bool_", "numpy.float32", "numpy.float64", "numpy.floating", "numpy.int8", "numpy.int16", "numpy.int32",
-    "numpy.int64", "numpy.integer", "numpy.number", "numpy.object_", "numpy.uint8",
+    "builtins.bool", "builtins.float", "builtins.int", "builtins.str",
+    "numpy.bool_", "numpy.float32", "numpy.float64", "numpy.int8", "numpy.int16", "numpy.int32",
+    "numpy.int64", "numpy.object_", "numpy.uint8",
 )  # fmt: skip
 
 _NONE: Rule = {"is": "none"}
@@ -91,7 +91,7 @@ _OVERRIDES: dict[str, list[Rule]] = {
     # A text is a format string.
     "verbose_feature_names_out": [_BOOLEAN],
     "param_grid": [{"is": "grid"}],
-    "param_distributions": [{"is": "grid", "distributions": True}],
+    "param_distributions": [{"is": "grid"}],
     "steps": [{"is": "steps", "words": ["passthrough"], "inner": ["transform"]}],
     "transformer_list": [{"is": "steps", "words": ["drop", "passthrough"], "inner": ["transform"], "last": True}],
     "transformers": [

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import skops.io
+from sklearn.base import BaseEstimator
 from skops.io.exceptions import UnsupportedTypeException
 
 from mlops.errors import UnsafeModel
@@ -19,10 +21,10 @@ def save(model: Any, path: Path) -> tuple[str, ...]:
 
     Raises UnsafeModel where the file could not be loaded again.
     """
-    _clear_callbacks(model)
+    _strip(model)
     try:
         skops.io.dump(model, path)
-    except UnsupportedTypeException as error:
+    except (UnsupportedTypeException, RecursionError) as error:
         raise UnsafeModel(
             f"this estimator cannot be stored safely: {error}", hint="Choose another estimator."
         ) from error
@@ -68,9 +70,26 @@ def _unreadable(error: Exception) -> UnsafeModel:
     )
 
 
-def _clear_callbacks(model: Any) -> None:
-    """Callbacks belong to one fit; they hold this process's objects, which are no part of a model."""
-    # Pipelines hold (name, estimator) pairs; whatever else nests estimators makes copies without callbacks.
-    for inner in (model, *(step for _, step in getattr(model, "steps", ()))):
-        if getattr(inner, "_skl_callbacks", None):
-            inner.set_callbacks()
+def _strip(model: Any) -> None:
+    """Removes what a fit left behind that is no part of the model, from every estimator inside it.
+
+    Callbacks hold objects of this process. HistGradientBoosting keeps a scorer that refers to itself, and a bound
+    method in its method's place; predictions use neither, and skops cannot store a cycle.
+    """
+    waiting, seen = [model], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, BaseEstimator):
+            if getattr(found, "_skl_callbacks", None):
+                found.set_callbacks()
+            if type(found).__name__.startswith("HistGradientBoosting"):
+                vars(found).pop("_scorer", None)
+                vars(found).pop("_raw_predict", None)
+            waiting.extend(vars(found).values())
+        elif isinstance(found, dict):
+            waiting.extend(found.values())
+        elif isinstance(found, list | tuple) or (isinstance(found, np.ndarray) and found.dtype == object):
+            waiting.extend(found)

@@ -15,7 +15,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import BaseSearchCV
+from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from mlops import __version__, names
@@ -108,7 +108,8 @@ def versions() -> dict[str, str]:
 def weight_parameter(estimator: Any) -> str:
     """The parameter of `fit` that hands sample weights to what predicts: sample_weight, clf__sample_weight."""
     prefix, inner = layers(estimator)[-1]
-    while isinstance(inner, BaseSearchCV):
+    # Searches and the like hand on whatever their `fit` is given to the estimator that they hold.
+    while hasattr(inner, "estimator") and not has_fit_parameter(inner, "sample_weight"):
         below, inner = layers(inner.estimator)[-1]
         prefix += below
     return f"{prefix}sample_weight"

@@ -53,7 +53,7 @@ _RETRY = stamina.AsyncRetryingCaller(attempts=3, timeout=30.0, wait_initial=0.1,
 class MlflowRest:
     """Calls MLflow. Holds no credential: each call brings its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         # A jar that takes no cookie: a session must never outlive the call that it was made by.
         no_cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.AsyncClient(
@@ -61,7 +61,7 @@ class MlflowRest:
             cookies=no_cookies,
             timeout=CALL_TIMEOUT,
             # Failed connects are tried again, which is safe for any call.
-            transport=httpx.AsyncHTTPTransport(retries=1, limits=LIMITS),
+            transport=transport or httpx.AsyncHTTPTransport(retries=1, limits=LIMITS),
             trust_env=False,
         )
 

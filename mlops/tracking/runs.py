@@ -94,8 +94,7 @@ class Runs:
         }
 
         async def find() -> Sequence[Claim]:
-            found = await self._search(account, [experiment_id], job_id)
-            return [Claim(run["info"]["run_id"], names.TAG_CLAIMED in untied(run["data"]["tags"])) for run in found]
+            return [_claim(run) for run in await self._search(account, [experiment_id], job_id)]
 
         async def create() -> str:
             body = {
@@ -139,8 +138,9 @@ class Runs:
             if ids := [experiment["experiment_id"] for experiment in page.get("experiments", ())]:
                 found = await self._search(account, ids, job_id)
                 if found:
-                    info = min((run["info"] for run in found), key=lambda info: str(info["run_id"]))
-                    return StartedRun(run_id=info["run_id"], experiment_id=info["experiment_id"])
+                    # One that nobody confirmed is what a try left that crashed.
+                    run = min(found, key=lambda run: (not _claim(run).confirmed, _claim(run).id))
+                    return StartedRun(run_id=_claim(run).id, experiment_id=run["info"]["experiment_id"])
             if not (token := page.get("next_page_token", "")):
                 return None
 
@@ -270,6 +270,10 @@ def batches(items: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[st
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def _claim(run: Mapping[str, Any]) -> Claim:
+    return Claim(run["info"]["run_id"], names.TAG_CLAIMED in untied(run["data"].get("tags")))
 
 
 def _point(point: Metric) -> dict[str, Any]:

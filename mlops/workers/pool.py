@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -261,9 +261,9 @@ class ProcessPool:
                 await self._quiet.wait()
 
 
-async def _outlast(work: Any) -> None:
+async def _outlast(work: Coroutine[Any, Any, None]) -> None:
     """Awaits work to its end, however often the waiting task is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.create_task(work)
     cancelled = False
     while not task.done():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -16,12 +17,15 @@ import pytest
 
 from mlops import AsyncClient, Client, errors
 from mlops.client.blocking.handle import JobHandle
+from mlops.client.blocking.loop import LoopThread
 from mlops.client.handle import AsyncJobHandle
 from mlops.client.retry import RetryPolicy
+from mlops.client.upload import UploadMessages
 from mlops.jobs.estimator import EstimatorSpec, ParamValue
 from mlops.jobs.job import JobEvent, JobState
 from mlops.jobs.training import TrainingSpec
 from mlops.tenants.tenant import Role
+from mlops.v1 import datasets_pb2
 from tests.fixtures import fake_values
 from tests.fixtures.fake_platform import API_KEY, FakePlatform, FakeServer
 
@@ -181,12 +185,12 @@ def test_training_runs_to_its_result(client: Client, fake_platform: FakePlatform
         time_limit="1h30m",
         labels={"team": "a"},
     )
-    assert job.status is JobState.QUEUED
+    assert job.status == "queued"
     assert job.result is None
     result = job.wait(timeout=20)
     assert result.model_version == 1
-    assert job.status is JobState.SUCCEEDED
-    assert job.result == result
+    assert job.job.state == JobState.SUCCEEDED
+    assert job.job.result == result
     spec = fake_platform.submitted[0]
     assert spec.dataset == fake_values.CHURN_ID
     assert spec.model_name == "churn"
@@ -393,11 +397,33 @@ def test_threads_share_a_client(client: Client) -> None:
     assert found == ["train-1"] * 8
 
 
-def test_a_callback_that_calls_the_client_is_told_so(client: Client, tmp_path: Path) -> None:
+def test_a_broken_callback_and_a_vanished_file_end_the_upload_with_their_error(
+    client: Client, tmp_path: Path, fake_platform: FakePlatform
+) -> None:
     path = tmp_path / "x.csv"
     path.write_text("a\n1\n")
+
+    def breaks(sent: int, total: int) -> None:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        client.datasets.upload(path, progress=breaks)
+    assert list(fake_platform.datasets) == [fake_values.CHURN_ID]
+    messages = UploadMessages(tmp_path / "gone.csv", datasets_pb2.UploadHeader(), None)
+    assert list(messages) == []
+    assert isinstance(messages.failure, errors.InvalidRequest)
+    assert "gone.csv' cannot be read" in messages.failure.message
+
+
+def test_the_loop_that_serves_the_client_refuses_to_wait_for_itself() -> None:
+    loop = LoopThread()
+
+    async def inner() -> None:
+        loop.run(asyncio.sleep(0))
+
     with pytest.raises(errors.FailedPrecondition, match="callback"):
-        client.datasets.upload(path, progress=lambda sent, total: client.close())
+        loop.run(inner())
+    loop.close()
 
 
 # --- the other nouns, and the twin ---------------------------------------------------------------

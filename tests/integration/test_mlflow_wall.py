@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -75,16 +76,20 @@ def files(tmp_path: Path, iris: tuple[pd.DataFrame, Any]) -> ModelFiles:
     )
 
 
-async def trained(tracking: MlflowTracking, tenant: str, files: ModelFiles) -> Trained:
-    run = await tracking.start_run(
+async def start(tracking: MlflowTracking, tenant: str, job_id: str) -> StartedRun:
+    return await tracking.start_run(
         tenant,
-        job_id="train-1",
+        job_id=job_id,
         experiment="iris",
         run_name="iris",
         tags={names.TAG_OWNER: "ann"},
         params={"C": "1"},
         started_at=START,
     )
+
+
+async def trained(tracking: MlflowTracking, tenant: str, files: ModelFiles) -> Trained:
+    run = await start(tracking, tenant, "train-1")
     await tracking.log_artifact(tenant, run.run_id, "plots/roc.txt", b"a curve")
     await tracking.log_dataset(
         tenant,
@@ -177,6 +182,48 @@ async def test_a_foreign_id_is_answered_as_if_it_did_not_exist(
     assert (await trained(tracking, other, files)).run != one.run
 
 
+async def test_an_experiment_that_people_deleted_comes_back_with_the_next_run(
+    mlflow_server: MlflowServer, mlflow_tenant: Callable[[], Awaitable[str]], tracking: MlflowTracking
+) -> None:
+    tenant = await mlflow_tenant()
+    headers = Account.of_tenant(mlflow_server.secret_key, tenant).headers()
+    run = await start(tracking, tenant, "train-1")
+    async with httpx.AsyncClient(base_url=mlflow_server.url, headers=headers, trust_env=False, timeout=30.0) as client:
+        gone = await client.post(f"{MLFLOW}/experiments/delete", json={"experiment_id": run.experiment_id})
+        assert gone.is_success
+        again = await start(tracking, tenant, "train-2")
+        assert again.experiment_id == run.experiment_id
+        found = await client.get(f"{MLFLOW}/experiments/get", params={"experiment_id": run.experiment_id})
+        assert found.json()["experiment"]["lifecycle_stage"] == "active"
+
+
+async def test_a_withdrawal_that_stopped_half_way_is_ended_by_the_next(
+    mlflow_server: MlflowServer,
+    mlflow_tenant: Callable[[], Awaitable[str]],
+    tracking: MlflowTracking,
+    files: ModelFiles,
+) -> None:
+    tenant = await mlflow_tenant()
+    headers = Account.of_tenant(mlflow_server.secret_key, tenant).headers()
+    one = await trained(tracking, tenant, files)
+    async with httpx.AsyncClient(base_url=mlflow_server.url, headers=headers, trust_env=False, timeout=30.0) as client:
+
+        async def rename() -> None:
+            body = {"name": "iris", "new_name": names.withdrawn_model("iris", "train-1")}
+            assert (await client.post(f"{MLFLOW}/registered-models/rename", json=body)).is_success
+
+        # It stopped when it had moved a model aside that another job had just added to: that one is kept.
+        await rename()
+        await tracking.delete_version(tenant, model_name="iris", job_id="train-1")
+        assert (await tracking.get_version(tenant, "iris", 1)).run_id == one.run.run_id
+        # It stopped when it had moved an empty model aside.
+        body = {"name": "iris", "version": "1"}
+        assert (await client.request("DELETE", f"{MLFLOW}/model-versions/delete", json=body)).is_success
+        await rename()
+        await tracking.delete_version(tenant, model_name="iris", job_id="train-1")
+    assert await tracking.list_models(tenant, name="", page_size=10, page_token="") == ((), "")
+
+
 LOAD = """
 import json, sys
 import mlflow, pandas as pd
@@ -223,7 +270,9 @@ async def test_people_load_a_logged_model_with_mlflows_own_client(
         "PYTHONWARNINGS": "ignore",
     }
     argv = [sys.executable, "-c", LOAD, one.run.run_id, one.model.model_id, str(rows)]
-    done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = await asyncio.to_thread(
+        subprocess.run, argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.strip().splitlines()[-1])
     expected = model.predict(features.iloc[::10]).tolist()

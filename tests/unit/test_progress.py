@@ -235,7 +235,7 @@ def test_logistic_regression_reports_iterations_and_keeps_no_callbacks() -> None
 
 def test_parameters_are_as_before_when_a_fit_fails() -> None:
     model = Pipeline([("scale", StandardScaler()), ("model", HistGradientBoostingClassifier())])
-    with pytest.raises(ValueError, match="[Ii]nconsistent"), observe(model, Meter(silent), classes=3):
+    with pytest.raises(ValueError, match=r"[Ii]nconsistent"), observe(model, Meter(silent), classes=3):
         model.fit(X, Y[:-1])
     assert model.verbose is False
     assert model[-1].verbose == 0

@@ -20,14 +20,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from mlops import errors, names
-from mlops.activities.failures import as_application_error
 from mlops.jobs.report import TrainingOutcome
 from mlops.jobs.tracking import RunStatus
 from mlops.jobs.training import TrainingJob
 from mlops.workers.sandbox import SANDBOX
 from mlops.workflows.failures import failure_of
 from mlops.workflows.training import TrainingWorkflow
-from tests.fixtures.activities import FakeCpu, FakeIo, Ledger, until_cancelled
+from tests.fixtures.activities import FakeCpu, FakeIo, Ledger, failing, until_cancelled
 
 
 def a_job(**changes: Any) -> TrainingJob:
@@ -69,10 +68,6 @@ async def workers(client: Client, ledger: Ledger) -> AsyncIterator[None]:
 
 async def start(client: Client, job: TrainingJob) -> WorkflowHandle[TrainingWorkflow, TrainingOutcome]:
     return await client.start_workflow(TrainingWorkflow.run, job, id=job.job_id, task_queue=names.IO_QUEUE)
-
-
-async def failing(error: errors.MlopsError, step: str) -> None:
-    raise as_application_error(error, step=step)
 
 
 async def ended_with(handle: WorkflowHandle[Any, Any]) -> BaseException:

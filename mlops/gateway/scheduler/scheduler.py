@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
-import stamina
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflowservice.v1 import (
@@ -37,7 +36,6 @@ from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import failure_of
 
 OPEN = "ExecutionStatus = 'Running'"
-DELETION_DEADLINE_SECONDS = 10.0
 
 
 class Scheduler:
@@ -180,7 +178,10 @@ class Scheduler:
         return job.model_copy(update={"state": JobState.CANCELLING})
 
     async def delete_job(self, tenant: str, job_id: str) -> None:
-        """Forgets an ended job. Raises NotFound, and FailedPrecondition while it runs."""
+        """Forgets an ended job. Raises NotFound, and FailedPrecondition while it runs.
+
+        The server deletes in the background and may list the job for half a minute; without its plan nobody reads it.
+        """
         info = (await self._describe(tenant, job_id)).workflow_execution_info
         if info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
             raise errors.FailedPrecondition(f"Job {job_id!r} has not ended; cancel it first")
@@ -190,7 +191,6 @@ class Scheduler:
                     namespace=names.namespace(tenant), workflow_execution=WorkflowExecution(workflow_id=job_id)
                 )
             )
-        await self._gone(tenant, job_id)
 
     async def active_jobs(self, tenant: str) -> int:
         """How many jobs of the tenant have not ended."""
@@ -253,13 +253,13 @@ class Scheduler:
                         continue
         return history
 
-    async def _plan(self, tenant: str, job_id: str, fingerprint: str) -> TrainingPlan | None:
+    async def _plan(self, tenant: str, job_id: str, fingerprint: str) -> TrainingPlan:
+        """The plan; a job whose files are deleted is one no more. Raises NotFound."""
         try:
-            return TrainingPlan.model_validate_json(
-                await self._store.read_bytes(names.plan_key(tenant, job_id, fingerprint))
-            )
-        except errors.NotFound:
-            return None
+            text = await self._store.read_bytes(names.plan_key(tenant, job_id, fingerprint))
+        except errors.NotFound as error:
+            raise errors.NotFound.of("job", job_id) from error
+        return TrainingPlan.model_validate_json(text)
 
     async def _result(self, tenant: str, job_id: str, outcome: TrainingOutcome) -> TrainingResult:
         try:
@@ -275,18 +275,6 @@ class Scheduler:
             *(client.count_workflows(f"({query}) AND {STATE_QUERIES[state]}") for state in states)
         )
         return {state: found.count for state, found in zip(states, counts, strict=True)}
-
-    async def _gone(self, tenant: str, job_id: str) -> None:
-        """Waits until the server, which deletes in the background, has forgotten the job."""
-        async for attempt in stamina.retry_context(
-            on=errors.FailedPrecondition, attempts=None, timeout=DELETION_DEADLINE_SECONDS, wait_initial=0.02
-        ):
-            with attempt:
-                try:
-                    await self._describe(tenant, job_id)
-                except errors.NotFound:
-                    return
-                raise errors.FailedPrecondition(f"Job {job_id!r} is still being deleted")
 
 
 def _between(query: str, start: datetime, end: datetime) -> str:

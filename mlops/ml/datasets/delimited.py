@@ -19,6 +19,7 @@ from mlops.ml.datasets.source import IpcColumns, TextMeaning, check_names
 from mlops.ml.progress import Report
 
 _BLOCK_BYTES = 8 * 1024**2
+_TAIL_BYTES = 64
 _HINT = "Check the delimiter, the quote and the encoding, or state them in the read options"
 
 
@@ -75,10 +76,26 @@ def _spill(path: Path, dialect: Dialect, spill: Path, report: Report) -> None:
             ),
             convert_options=pa_csv.ConvertOptions(column_types=schema, strings_can_be_null=False),
         )
+        last: str | None = None
         with reader, pa.OSFile(str(spill), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in reader:
                 writer.write_batch(batch)
+                last = batch.column(batch.num_columns - 1)[-1].as_py() if batch.num_rows else last
                 report(min(file.tell() / max(total, 1), 1.0) * 0.5, "reading rows")
+    _check_closed(path, dialect, last)
+
+
+def _check_closed(path: Path, dialect: Dialect, last: str | None) -> None:
+    """A quote that is never closed makes the rest of the file one value, and pyarrow does not mind."""
+    if last is None or not ("\n" in last or "\r" in last):
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        tail = file.read().decode(dialect.encoding, errors="ignore")
+    if not tail.rstrip().endswith(dialect.quote):
+        raise errors.DataInvalid(
+            f"A quote ({dialect.quote}) is opened and never closed; from there on, the file is one value", hint=_HINT
+        )
 
 
 def _skip_mark(file: Any) -> None:

@@ -140,14 +140,12 @@ def _best(text: str, delimiters: list[str], quotes: list[str]) -> tuple[str | No
 
 
 def _looks_like_header(rows: list[list[str]]) -> bool:
-    """No number or date among the cells of the first row, and none of them again in its column."""
-    first, rest = rows[0], rows[1:]
-    cells = [cell.strip() for cell in first]
+    """No number or date among the cells of the first row. Where all is text: most of them never again below."""
+    cells = [cell.strip() for cell in rows[0]]
     if not any(cells) or any(_NUMBER.match(cell) or _DATE.match(cell) for cell in cells if cell):
         return False
-    for index, cell in enumerate(cells):
-        column = [row[index].strip() for row in rest if index < len(row)]
-        # Above numbers, a text is a name. Among texts, it is data if it comes again.
-        if cell and cell in column and not any(_NUMBER.match(value) for value in column):
-            return False
-    return True
+    columns = [[row[index].strip() for row in rows[1:] if index < len(row)] for index in range(len(cells))]
+    if any(_NUMBER.match(value) or _DATE.match(value) for column in columns for value in column):
+        return True
+    again = sum(1 for cell, column in zip(cells, columns, strict=True) if cell in column)
+    return again * 2 <= len(cells)

@@ -29,6 +29,7 @@ _MOST_CATEGORIES = 1000
 _VALUES_A_CATEGORY = 20
 _LONGEST_CATEGORY = 256
 _SAMPLE_ROWS = 50_000
+_FIRST_ROWS = 1000
 # What is missing in a CSV file whose read options do not say.
 _MISSING = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
@@ -152,7 +153,7 @@ def _numbers_of(texts: Any, reading: Reading) -> Any | None:
 
 
 def _booleans_of(texts: Any) -> Any | None:
-    lower = pc.utf8_lower(texts)
+    lower = pc.ascii_lower(texts)
     words = pa.array(["true", "false"], pa.large_string())
     if not pc.all(pc.is_in(lower.drop_null(), value_set=words)).as_py():
         return None
@@ -170,6 +171,8 @@ def _times_of(texts: Any) -> Any | None:
 def _cast(texts: Any, kind: Any) -> Any | None:
     """The cast, or None where a value does not allow it."""
     try:
+        # A cast that fails does so slowly, value by value: see first whether it has a chance.
+        texts.slice(0, _FIRST_ROWS).cast(kind)
         return texts.cast(kind)
     except pa.ArrowInvalid:
         return None

@@ -66,7 +66,7 @@ class IpcColumns:
         self._renamed = names
         self.text_meaning = text_meaning
         self.decimal_comma = decimal_comma
-        with refusing("The Arrow data cannot be read"):
+        with refusing("The Arrow data cannot be read", plausible_bytes=_plausible(path)):
             found = self._open([]).schema if path.stat().st_size else pa.schema([])
             self._indices = [i for i, name in enumerate(found.names) if not _PANDAS_INDEX.match(name)]
             self._found = tuple(found.names)
@@ -78,7 +78,7 @@ class IpcColumns:
 
     def column(self, index: int) -> Any:
         """One column."""
-        with refusing(f"Column {self.names[index]!r} cannot be read"):
+        with refusing(f"Column {self.names[index]!r} cannot be read", plausible_bytes=_plausible(self._path)):
             column = self._open([self._indices[index]]).read_all().column(0)
             column.validate(full=True)
             return column
@@ -99,7 +99,8 @@ class ParquetColumns:
     decimal_comma = False
 
     def __init__(self, path: Path) -> None:
-        with refusing("The Parquet data cannot be read"):
+        self._plausible_bytes = _plausible(path)
+        with refusing("The Parquet data cannot be read", plausible_bytes=self._plausible_bytes):
             self._file = pq.ParquetFile(pa.memory_map(str(path)))
             schema = self._file.schema_arrow
         self.names = tuple(name for name in schema.names if not _PANDAS_INDEX.match(name))
@@ -111,11 +112,16 @@ class ParquetColumns:
     def column(self, index: int) -> Any:
         """One column."""
         name = self.names[index]
-        with refusing(f"Column {name!r} cannot be read"):
+        with refusing(f"Column {name!r} cannot be read", plausible_bytes=self._plausible_bytes):
             # A column called "a.b" is read along with one called "a".
             column = self._file.read(columns=[name], use_pandas_metadata=False).column(name)
             column.validate(full=True)
             return column
+
+
+def _plausible(path: Path) -> int:
+    """The most that a file of this size may ask to be held at once: runs of equal values pack well."""
+    return 1000 * path.stat().st_size + 1024**3
 
 
 def check_names(names: tuple[str, ...]) -> None:

@@ -1,0 +1,284 @@
+"""The gateway's scheduler on a real Temporal server, with stand-ins for the activities."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from mlops import errors, names
+from mlops.gateway.scheduler import Scheduler
+from mlops.jobs.dataset import Column, ColumnKind
+from mlops.jobs.estimator import EstimatorSpec
+from mlops.jobs.job import Job, JobEvent, JobFilter, JobState, StepState
+from mlops.jobs.training import Resources, Splitter, Task, TrainingPlan
+from mlops.storage.objects import ObjectStore
+from mlops.tenants.tenant import Tenant, TenantState
+from mlops.workers.sandbox import SANDBOX, WORKFLOWS
+from mlops.workers.tenancy import served_tenants
+from tests.fixtures.activities import FakeCpu, FakeIo, Ledger, failing, until_cancelled
+
+FINGERPRINT = "a" * 64
+
+
+def a_tenant(slug: str, weight: float = 1.0) -> Tenant:
+    return Tenant(slug=slug, state=TenantState.PROVISIONING, weight=weight, created_at=datetime.now(UTC))
+
+
+def a_plan(**changes: Any) -> TrainingPlan:
+    given: dict[str, Any] = {
+        "name": "churn",
+        "dataset_id": "ds-" + "0" * 32,
+        "dataset_name": "customers",
+        "dataset_sha256": "0" * 64,
+        "dataset_rows": 100,
+        "target": Column(name="left", kind=ColumnKind.BOOLEAN, arrow_type="bool"),
+        "features": (Column(name="age", kind=ColumnKind.NUMERIC, arrow_type="double"),),
+        "weight_column": None,
+        "group_column": None,
+        "time_column": None,
+        "estimator": EstimatorSpec(path="sklearn.linear_model.LogisticRegression"),
+        "task": Task.CLASSIFICATION,
+        "folds": 2,
+        "holdout_fraction": 0.0,
+        "splitter": Splitter.STRATIFIED,
+        "scoring": ("accuracy",),
+        "seed": 0,
+        "model_name": "churn",
+        "resources": Resources(),
+        "time_limit": timedelta(minutes=10),
+        "max_attempts": 2,
+        "labels": {},
+    }
+    return TrainingPlan(**{**given, **changes})
+
+
+@pytest.fixture
+async def scheduler(temporal: Client, tmp_path: Path) -> Scheduler:
+    return Scheduler(temporal, ObjectStore.open(tmp_path.as_uri(), {}), retention=timedelta(days=3))
+
+
+@pytest.fixture
+async def tenant(scheduler: Scheduler) -> AsyncIterator[str]:
+    slug = f"t-{uuid4().hex[:10]}"
+    await scheduler.provider.ensure(a_tenant(slug))
+    yield slug
+    await scheduler.provider.remove(slug)
+
+
+@asynccontextmanager
+async def workers(temporal: Client, tenant: str, ledger: Ledger) -> AsyncIterator[None]:
+    config = temporal.config()
+    config["namespace"] = tenant
+    client = Client(**config)
+    cpu, io = FakeCpu(ledger), FakeIo(ledger)
+    async with (
+        Worker(
+            client,
+            task_queue=names.IO_QUEUE,
+            workflows=WORKFLOWS,
+            activities=[io.copy_source, io.start_run, io.log_run, io.register_version, io.end_run],
+            workflow_runner=SANDBOX,
+            build_id="test",
+        ),
+        Worker(
+            client,
+            task_queue=names.CPU_QUEUE,
+            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate],
+            build_id="test",
+            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
+        ),
+    ):
+        yield
+
+
+async def submit(scheduler: Scheduler, tenant: str, job_id: str, **changes: Any) -> Job:
+    return await scheduler.start_training(
+        tenant, job_id=job_id, owner="ada", plan=a_plan(**changes), fingerprint=FINGERPRINT
+    )
+
+
+async def watched(scheduler: Scheduler, tenant: str, job_id: str, cursor: str = "") -> list[JobEvent]:
+    async with asyncio.timeout(30):
+        return [event async for event in scheduler.watch_job(tenant, job_id, cursor)]
+
+
+async def listed(scheduler: Scheduler, tenant: str, wanted: int, **selected: Any) -> list[str]:
+    """Ids that a filter selects, once the visibility store has caught up with what is expected of it."""
+    deadline = time.monotonic() + 10
+    while True:
+        page = await scheduler.list_jobs(tenant, JobFilter(**selected), page_size=100, page_token="")
+        if len(page.jobs) == wanted or time.monotonic() > deadline:
+            return [job.id for job in page.jobs]
+        await asyncio.sleep(0.05)
+
+
+async def test_a_job_is_submitted_watched_and_read(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    async with workers(temporal, tenant, Ledger()):
+        accepted = await submit(scheduler, tenant, "train-1")
+        events = await watched(scheduler, tenant, "train-1")
+    assert accepted.state is JobState.QUEUED
+    states = [event.state for event in events if event.state]
+    assert states == [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
+    assert {event.metrics_step for event in events if event.metrics} == {"fit", "fold-0", "fold-1", "evaluate"}
+    job = events[-1].job
+    assert job is not None
+    assert job == await scheduler.get_job(tenant, "train-1")
+    assert job.result is not None
+    assert (job.result.model_uri, job.result.run_id) == ("models:/churn/1", "run-1")
+    assert {step.step: step.state for step in job.steps}["fold-1"] is StepState.SUCCEEDED
+    assert job.plan == a_plan()
+
+
+async def test_a_watch_goes_on_behind_its_cursor(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    async with workers(temporal, tenant, Ledger()):
+        await submit(scheduler, tenant, "train-1")
+        whole = await watched(scheduler, tenant, "train-1")
+        for index, event in enumerate(whole):
+            assert await watched(scheduler, tenant, "train-1", event.cursor) == (whole[index + 1 :] or whole[-1:])
+
+
+async def test_a_cursor_of_nothing_is_refused(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    await submit(scheduler, tenant, "train-1")
+    with pytest.raises(errors.InvalidRequest, match="cursor"):
+        await watched(scheduler, tenant, "train-1", "no-cursor")
+
+
+async def test_progress_inside_a_step_reaches_the_watcher(
+    scheduler: Scheduler, temporal: Client, tenant: str
+) -> None:
+    ledger = Ledger()
+    ledger.behaviour["fit"] = until_cancelled
+    async with workers(temporal, tenant, ledger):
+        await submit(scheduler, tenant, "train-1")
+        async with asyncio.timeout(20):
+            async for event in scheduler.watch_job(tenant, "train-1", ""):
+                if event.step and event.step.step == "fit" and event.step.state is StepState.RUNNING:
+                    break
+        await scheduler.cancel_job(tenant, "train-1", reason="seen enough", by="ada")
+        assert (await watched(scheduler, tenant, "train-1"))[-1].job is not None
+    assert (await scheduler.get_job(tenant, "train-1")).state is JobState.CANCELLED
+
+
+async def test_a_failed_job_says_why(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    ledger = Ledger()
+    problem = errors.FitFailed("Input X contains NaN.", error_class="ValueError", hint="Add a SimpleImputer")
+    ledger.behaviour["fold-0"] = lambda: failing(problem, "fold-0")
+    async with workers(temporal, tenant, ledger):
+        await submit(scheduler, tenant, "train-1")
+        job = (await watched(scheduler, tenant, "train-1"))[-1].job
+    assert job is not None
+    assert job.failure is not None
+    assert job.state is JobState.FAILED
+    assert (job.failure.step, job.failure.reason) == ("fold-0", "FIT_FAILED")
+    assert (job.failure.message, job.failure.hint) == ("Input X contains NaN.", "Add a SimpleImputer")
+    assert job.failure.error_class == "ValueError"
+
+
+async def test_the_same_request_is_one_job_however_often_it_comes(scheduler: Scheduler, tenant: str) -> None:
+    jobs = await asyncio.gather(*(submit(scheduler, tenant, "train-1") for _ in range(100)))
+    assert {job.id for job in jobs} == {"train-1"}
+    assert await listed(scheduler, tenant, 1) == ["train-1"]
+    history = [
+        event async for event in scheduler._namespace(tenant).get_workflow_handle("train-1").fetch_history_events()
+    ]
+    assert len([event for event in history if event.event_type == 1]) == 1
+
+
+async def test_a_request_id_is_not_taken_for_a_different_request(scheduler: Scheduler, tenant: str) -> None:
+    await submit(scheduler, tenant, "train-1")
+    with pytest.raises(errors.RequestIdReused):
+        await scheduler.start_training(
+            tenant, job_id="train-1", owner="ada", plan=a_plan(seed=7), fingerprint="b" * 64
+        )
+    assert (await scheduler.get_job(tenant, "train-1")).plan == a_plan()
+
+
+async def test_jobs_are_listed_newest_first_filtered_counted_and_paged(
+    scheduler: Scheduler, temporal: Client, tenant: str
+) -> None:
+    ledger = Ledger()
+    async with workers(temporal, tenant, ledger):
+        for index in range(5):
+            await submit(scheduler, tenant, f"done-{index}", name=f"alpha-{index}", labels={"team": "red"})
+            await watched(scheduler, tenant, f"done-{index}")
+    for index in range(3):
+        await submit(scheduler, tenant, f"open-{index}", name="it's beta", labels={"team": "blue"})
+    newest = ["open-2", "open-1", "open-0", "done-4", "done-3", "done-2", "done-1", "done-0"]
+    assert await listed(scheduler, tenant, 8) == newest
+    assert await listed(scheduler, tenant, 3, states=(JobState.QUEUED,)) == newest[:3]
+    assert await listed(scheduler, tenant, 5, states=(JobState.SUCCEEDED, JobState.FAILED)) == newest[3:]
+    assert await listed(scheduler, tenant, 5, name="alpha-*") == newest[3:]
+    assert await listed(scheduler, tenant, 3, name="it's beta") == newest[:3]
+    assert await listed(scheduler, tenant, 5, labels={"team": "red"}) == newest[3:]
+    assert await listed(scheduler, tenant, 0, owner="bob") == []
+    third = (await scheduler.get_job(tenant, "done-2")).created_at
+    assert await listed(scheduler, tenant, 6, created_after=third) == newest[:6]
+    assert await listed(scheduler, tenant, 2, created_before=third) == newest[6:]
+
+    seen, token = [], ""
+    while True:
+        page = await scheduler.list_jobs(tenant, JobFilter(), page_size=3, page_token=token)
+        seen += [job.id for job in page.jobs]
+        assert page.counts[JobState.QUEUED] == 3
+        assert page.counts[JobState.SUCCEEDED] == 5
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == newest
+    with pytest.raises(errors.InvalidRequest, match="page_token"):
+        first = await scheduler.list_jobs(tenant, JobFilter(), page_size=3, page_token="")
+        await scheduler.list_jobs(tenant, JobFilter(owner="ada"), page_size=3, page_token=first.next_page_token)
+
+
+async def test_an_ended_job_is_deleted_and_a_running_one_is_not(
+    scheduler: Scheduler, temporal: Client, tenant: str
+) -> None:
+    async with workers(temporal, tenant, Ledger()):
+        await submit(scheduler, tenant, "train-1")
+        await watched(scheduler, tenant, "train-1")
+    await submit(scheduler, tenant, "train-2")
+    await scheduler.delete_job(tenant, "train-1")
+    assert await listed(scheduler, tenant, 1) == ["train-2"]
+    with pytest.raises(errors.NotFound):
+        await scheduler.get_job(tenant, "train-1")
+    with pytest.raises(errors.FailedPrecondition):
+        await scheduler.delete_job(tenant, "train-2")
+    assert await scheduler.active_jobs(tenant) == 1
+    assert await scheduler.dataset_in_use(tenant, a_plan().dataset_id)
+    assert not await scheduler.dataset_in_use(tenant, "ds-" + "1" * 32)
+
+
+async def test_one_tenant_sees_nothing_of_another(scheduler: Scheduler, tenant: str) -> None:
+    stranger = f"t-{uuid4().hex[:10]}"
+    await scheduler.provider.ensure(a_tenant(stranger))
+    await submit(scheduler, tenant, "train-1")
+    assert await listed(scheduler, stranger, 0) == []
+    for call in (
+        scheduler.get_job(stranger, "train-1"),
+        scheduler.cancel_job(stranger, "train-1", reason="", by="eve"),
+        scheduler.delete_job(stranger, "train-1"),
+        watched(scheduler, stranger, "train-1"),
+    ):
+        with pytest.raises(errors.NotFound):
+            await call
+    await scheduler.provider.remove(stranger)
+
+
+async def test_a_namespace_is_made_once_kept_true_and_removed(scheduler: Scheduler, temporal: Client) -> None:
+    slug = f"t-{uuid4().hex[:10]}"
+    await asyncio.gather(*(scheduler.provider.ensure(a_tenant(slug)) for _ in range(3)))
+    await scheduler.provider.ensure(a_tenant(slug, weight=3.5))
+    assert {tenant.slug: tenant.weight for tenant in await served_tenants(temporal)}[slug] == 3.5
+    await scheduler.provider.remove(slug)
+    await scheduler.provider.remove(slug)
+    assert slug not in {tenant.slug for tenant in await served_tenants(temporal)}
