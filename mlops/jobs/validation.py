@@ -26,6 +26,10 @@ from mlops.jobs.value import Value
 __all__ = ["DEFAULT_HOLDOUT", "Limits", "estimator_name", "fingerprint", "resolve", "warnings_of"]
 
 DEFAULT_HOLDOUT = 0.2
+# Enough for a person.
+MAX_VIOLATIONS = 50
+HINTED_VIOLATIONS = 10
+HINTED_COLUMNS = 2000
 _TASK_OF_KIND = {"classifier": Task.CLASSIFICATION, "regressor": Task.REGRESSION}
 
 
@@ -149,7 +153,9 @@ class _Resolution:
     def column(self, name: str, field: str) -> Column | None:
         found = self.columns.get(name)
         if found is None:
-            hint = nearest(name, self.columns)
+            # Looking for a near name is slow with thousands of columns and of mistakes.
+            near = len(self.violations) < HINTED_VIOLATIONS and len(self.columns) <= HINTED_COLUMNS
+            hint = nearest(name, self.columns) if near else ""
             self.wrong(field, f"the dataset {self.dataset.name!r} has no column {name[:200]!r}{hint}")
         return found
 
@@ -172,6 +178,8 @@ class _Resolution:
             return found
         chosen: dict[str, Column] = {}
         for index, name in enumerate(self.spec.features):
+            if len(self.violations) >= MAX_VIOLATIONS:
+                break
             field = f"features[{index}]"
             column = self.column(name, field)
             if name in taken:

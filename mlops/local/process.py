@@ -9,12 +9,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import structlog
+
+from mlops import errors
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +24,8 @@ PR_SET_PDEATHSIG = 1
 # A process that lived this long starts its restarts anew; one that dies at once waits longer each time.
 STEADY_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 10.0
+# Deaths before it was ever ready.
+HOPELESS_RESTARTS = 3
 
 
 @dataclass(kw_only=True)
@@ -47,6 +51,20 @@ class Supervised:
         """Starts it and keeps it running until `stop`."""
         await self._spawn()
         self._supervisor = asyncio.create_task(self._supervise())
+
+    async def ready(self, check: Awaitable[None], seconds: float) -> None:
+        """Waits for a check of its readiness. Raises FailedPrecondition when it dies at once, or is late."""
+        waiting = asyncio.ensure_future(check)
+        deadline = time.monotonic() + seconds
+        while not waiting.done() and self.restarts < HOPELESS_RESTARTS and time.monotonic() < deadline:
+            await asyncio.wait((waiting,), timeout=0.1)
+        if waiting.done():
+            return await waiting
+        waiting.cancel()
+        raise errors.FailedPrecondition(f"{self.name} does not start; the end of {self.log_file}:\n{self._last_words()}")
+
+    def _last_words(self) -> str:
+        return "\n".join(self.log_file.read_text(errors="replace").strip().splitlines()[-5:])
 
     async def stop(self, grace_seconds: float) -> None:
         """Asks it to end, and kills it with all of its children after the grace."""

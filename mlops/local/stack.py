@@ -78,12 +78,11 @@ class Stack:
         self._end_leftovers()
         for name in ("logs", "storage", "mlflow", "scratch"):
             (self.directory / name).mkdir(exist_ok=True)
-        async with asyncio.timeout(READY_SECONDS):
-            await asyncio.gather(self._start_temporal(), self._start_mlflow())
-            await self._add("gateway", [sys.executable, "-m", "mlops.gateway"], self._gateway_environment())
-            await self._add("worker-io", [sys.executable, "-m", "mlops.workers.io"], self._io_environment())
-            await self._add("worker-cpu", [sys.executable, "-m", "mlops.workers.cpu"], self._cpu_environment())
-            await _serving(self.address)
+        await asyncio.gather(self._start_temporal(), self._start_mlflow())
+        await self._add("gateway", [sys.executable, "-m", "mlops.gateway"], self._gateway_environment())
+        await self._add("worker-io", [sys.executable, "-m", "mlops.workers.io"], self._io_environment())
+        await self._add("worker-cpu", [sys.executable, "-m", "mlops.workers.cpu"], self._cpu_environment())
+        await self._parts["gateway"].ready(_serving(self.address), READY_SECONDS)
         await self._first_tenant()
 
     async def _stop(self) -> None:
@@ -101,7 +100,8 @@ class Stack:
             port=ports.temporal, ui_port=ports.temporal_ui, database=self.directory / "temporal.sqlite"
         )
         await self._add("temporal", command, os.environ)
-        await temporal_server.wait_ready(f"127.0.0.1:{ports.temporal}", seconds=READY_SECONDS)
+        ready = temporal_server.wait_ready(f"127.0.0.1:{ports.temporal}", seconds=READY_SECONDS)
+        await self._parts["temporal"].ready(ready, READY_SECONDS)
 
     async def _start_mlflow(self) -> None:
         server = mlflow_server.mlflow_command(
@@ -111,7 +111,8 @@ class Stack:
             secret_key=self.config.secret_key,
         )
         await self._add("mlflow", server.argv, server.env)
-        await mlflow_server.wait_ready(self.mlflow_url, timedelta(seconds=READY_SECONDS))
+        ready = mlflow_server.wait_ready(self.mlflow_url, timedelta(seconds=READY_SECONDS))
+        await self._parts["mlflow"].ready(ready, READY_SECONDS)
 
     async def _add(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
         part = Supervised(

@@ -13,7 +13,7 @@ from mlops import errors
 from mlops.jobs.dataset import Column, DataFormat, DatasetPreview, DatasetProfile, IngestTask, ReadOptions
 from mlops.ml.datasets.delimited import open_csv
 from mlops.ml.datasets.formats import detect, unpacked
-from mlops.ml.datasets.jsonlines import open_jsonl
+from mlops.ml.datasets.jsonlines import JsonColumns
 from mlops.ml.datasets.kinds import Reading, stored
 from mlops.ml.datasets.preview import cells, preview_rows
 from mlops.ml.datasets.source import Columns, check_names, open_typed
@@ -75,7 +75,7 @@ def _open(call: IngestCall, options: ReadOptions, scratch: Path, report: Report)
     if form is DataFormat.CSV:
         return form, open_csv(path, options, scratch, report)
     if form is DataFormat.JSONL:
-        return form, open_jsonl(path, scratch, report)
+        return form, JsonColumns(path, scratch, report)
     return form, open_typed(path, form)
 
 

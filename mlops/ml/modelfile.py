@@ -74,7 +74,8 @@ def _strip(model: Any) -> None:
     """Removes what a fit left behind that is no part of the model, from every estimator inside it.
 
     Callbacks hold objects of this process. HistGradientBoosting keeps a scorer that refers to itself, and a bound
-    method in its method's place; predictions use neither, and skops cannot store a cycle.
+    method in its method's place; predictions use neither, and skops cannot store a cycle. The distributions that a
+    randomised search drew from are unsafe to load (see `trusted`); what they were stays as text.
     """
     waiting, seen = [model], set()
     while waiting:
@@ -88,8 +89,22 @@ def _strip(model: Any) -> None:
             if type(found).__name__.startswith("HistGradientBoosting"):
                 vars(found).pop("_scorer", None)
                 vars(found).pop("_raw_predict", None)
+            if hasattr(found, "param_distributions"):
+                found.param_distributions = _described(found.param_distributions)
             waiting.extend(vars(found).values())
         elif isinstance(found, dict):
             waiting.extend(found.values())
         elif isinstance(found, list | tuple) or (isinstance(found, np.ndarray) and found.dtype == object):
             waiting.extend(found)
+
+
+def _described(distributions: Any) -> Any:
+    """The same, with every distribution replaced by its name and parameters."""
+    if isinstance(distributions, dict):
+        return {name: _described(inner) for name, inner in distributions.items()}
+    if isinstance(distributions, list) and any(isinstance(inner, dict) for inner in distributions):
+        return [_described(inner) for inner in distributions]
+    if not hasattr(distributions, "rvs"):
+        return distributions
+    given = [*map(repr, distributions.args), *(f"{name}={value!r}" for name, value in distributions.kwds.items())]
+    return f"{distributions.dist.name}({', '.join(given)})"

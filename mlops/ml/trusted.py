@@ -4,6 +4,8 @@ Every type here only holds numbers, or computes with them: none opens a file, st
 name from the file or calls what it is given. A new one is added with its reason, after reading its class.
 The arrays of trees (Tree, TreePredictor, KDTree, BallTree) are not checked for sense when they are read: a
 tampered one can crash the process that predicts with it, so models are only ever used in a killable child.
+
+Never to be added: scipy's distributions. Their classes execute a text that they read from their own state.
 """
 
 from __future__ import annotations
@@ -115,8 +117,19 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.feature_selection._univariate_selection.r_regression",
     ),
+    # HistGradientBoosting's encoder of categories. A partial's function is checked in turn; check_array only converts.
+    "functions with arguments filled in": (
+        "functools.partial",
+        "sklearn.utils.validation.check_array",
+    ),
     "selectors of columns by type or name": ("sklearn.compose._column_transformer.make_column_selector",),
-    "dtypes of arrays": ("numpy.dtype",),
+    "dtypes of arrays, and the types that a spec may name for them": (
+        "builtins.object",
+        "numpy.dtype",
+        "numpy.floating",
+        "numpy.integer",
+        "numpy.number",
+    ),
     "splines: arrays of knots and coefficients": (
         "scipy.interpolate._bsplines.BSpline",
         "scipy._lib.array_api_compat.numpy._aliases.asarray",

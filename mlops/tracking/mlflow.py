@@ -202,12 +202,12 @@ def _version(found: Mapping[str, Any]) -> ModelVersion:
         estimator=tags.get(names.TAG_ESTIMATOR, ""),
         task=tags.get(names.TAG_TASK, ""),
         aliases=tuple(sorted(found.get("aliases", ()))),
-        library_versions=_versions(tags.get(names.TAG_VERSIONS, "")),
+        library_versions=library_versions(tags.get(names.TAG_VERSIONS, "")),
         artifact_uri=found.get("source", ""),
     )
 
 
-def _versions(text: str) -> dict[str, str]:
+def library_versions(text: str) -> dict[str, str]:
     """The versions tag: a JSON object. People can edit tags, so anything else counts as none."""
     try:
         found = json.loads(text or "{}")

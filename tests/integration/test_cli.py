@@ -189,7 +189,7 @@ def test_an_interrupted_watch_leaves_the_job_and_says_how_to_go_on(fake_platform
         assert time.monotonic() < deadline
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate(timeout=30)
-    assert process.returncode == exits.INTERRUPTED
+    assert process.returncode == exits.INTERRUPTED, shown
     assert "mlops job watch train-2" in shown
     assert "Traceback" not in shown
     assert fake_platform.jobs["train-2"].state == "running"

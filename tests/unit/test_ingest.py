@@ -283,6 +283,7 @@ def test_json_lines_of_changing_shape_are_read(take: Ingest, out: Path, monkeypa
         {"a": 1, "t": "2024-01-01T00:00:00Z", "w": "x"},
         {"a": None, "t": "2024-01-01T00:00:00.5Z"},
         {"a": 2.5, "b": True, "w": "2024-01-01 00:00:00", "t": None},
+        {},
     ]
     text = "\n".join(json.dumps(line) for line in lines)
     for block in (1, 1 << 20):
@@ -290,9 +291,9 @@ def test_json_lines_of_changing_shape_are_read(take: Ingest, out: Path, monkeypa
         profile = take("\ufeff" + text, "x.jsonl")
         assert kinds_of(profile) == {"a": "numeric", "t": "datetime", "w": "categorical", "b": "categorical"}
         stored = table_of(out)
-        assert stored["w"] == ["x", None, "2024-01-01 00:00:00"]
+        assert stored["w"] == ["x", None, "2024-01-01 00:00:00", None]
         assert stored["t"][1] == datetime(2024, 1, 1, 0, 0, 0, 500000, UTC)
-        assert stored["b"] == [None, None, "true"]
+        assert stored["b"] == [None, None, "true", None]
 
 
 def test_compressed_sources_are_unpacked(take: Ingest, out: Path) -> None:
@@ -332,8 +333,15 @@ NESTED = pa.table({"fine": [1], "bad": [[1, 2]]})
         (b"ARROW1 cut off", "x.arrow", "Arrow"),
         (b"\x1f\x8b damaged", "x.csv.gz", "gzip"),
         (b'[{"a": 1}]', "x.json", "JSON array"),
-        (b'{"a": 1}\n{"a": "x"}\n', "x.jsonl", "JSON"),
-        (b'{"a": {"b": 1}}\n', "x.jsonl", "'a' is of type struct"),
+        (b'{"a": 1}\n\n{"a": {"b": 1}}\n', "x.jsonl", "'a' holds a JSON object"),
+        (b'{"a": 1}\n\nx\n', "x.jsonl", "Line 3 is no JSON"),
+        (b'{"a": 1}\n7\n', "x.jsonl", "Line 2 is no JSON object"),
+        (b'{"a": ' + b"[" * 100_000, "x.jsonl", "Line 1 is no JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "x.jsonl", "Line 1 is no JSON"),
+        (b'{"a": 1' + b"0" * 400 + b"}", "x.jsonl", "too large"),
+        (b'{"a": "\\ud800"}', "x.jsonl", "JSON"),
+        (b'{"a": "\xff"}', "x.jsonl", "JSON"),
+        (b'{"a": 1}\n{"a": "x"}\n', "x.jsonl", "texts on some lines and numbers|numbers on some lines and texts"),
         (b'{"a": 1, "a": 2}\n', "x.jsonl", "specified twice"),
         (b"{}\n", "x.jsonl", "no columns"),
         (b"\n", "x.jsonl", "no columns"),

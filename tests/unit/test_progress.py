@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import joblib
@@ -25,12 +26,20 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import threadpool_limits
 
 from mlops.ml.observation import observe
 from mlops.ml.progress import MAX_POINTS, Meter, portion, silent
 from mlops.ml.tasks import counted
 
 X, Y = make_classification(300, 6, n_informative=4, n_classes=3, random_state=0)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The fits are tiny: threads of OpenMP would only wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 class Heard:

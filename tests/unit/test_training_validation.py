@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -221,7 +222,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ({"model_name": "x\n"}, "spec.model_name", "no model name"),
         ({"name": "  "}, "spec.name", "no name"),
         ({"labels": {"team": "x" * 201}}, "spec.labels[team]", "201 characters"),
-        ({"labels": {"team": "a\nb"}}, "spec.labels[team]", "control characters"),
+        ({"labels": {"team": "a\x7fb"}}, "spec.labels[team]", "control characters"),
         ({"resources": Resources(cpus=5)}, "spec.resources.cpus", "is 5, more than 4 (max_job_cpus)"),
     ],
 )  # fmt: skip
@@ -245,6 +246,12 @@ def test_one_mistake_is_found_at_its_place(asked: dict[str, Any], path: str, say
 )
 def test_what_is_fine_is_accepted(asked: dict[str, Any]) -> None:
     plan(**asked)
+
+
+def test_thousands_of_mistakes_are_answered_quickly_and_briefly() -> None:
+    started = perf_counter()
+    assert len(refused(features=tuple(f"colum_{index}" for index in range(20_000)))) < 60
+    assert perf_counter() - started < 2
 
 
 def test_a_pipeline_without_an_end_trains_nothing() -> None:

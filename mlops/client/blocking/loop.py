@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mlops import errors
 
@@ -34,39 +34,29 @@ class LoopThread:
 
     def run(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
         """The coroutine's result. A KeyboardInterrupt in the waiting thread cancels the coroutine."""
-        ended = threading.Event()
-
-        async def tracked() -> ResultT:
-            try:
-                return await coroutine
-            finally:
-                ended.set()
-
         try:
             loop = self._started()
         except errors.FailedPrecondition:
             coroutine.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(tracked(), loop)
+        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
         except BaseException:
-            if not ended.is_set():
-                future.cancel()
-                # Until it has unwound: what it uses (a stream, a generator) cannot be closed before.
-                ended.wait(CLOSE_SECONDS)
+            future.cancel()  # changes nothing where it has ended
             raise
 
     def iterate(self, items: AsyncIterator[ResultT]) -> Iterator[ResultT]:
         """The items of an asynchronous iterator, fetched as they are asked for; left early, it is closed."""
+        iteration = _Iteration(items)
         try:
             while True:
                 try:
-                    yield self.run(_next(items))
+                    yield self.run(iteration.next())
                 except StopAsyncIteration:
                     return
         finally:
-            self._discard(items)
+            self._discard(iteration)
 
     def close(self) -> None:
         """Cancels what still runs and stops the loop. Closing twice changes nothing."""
@@ -83,15 +73,15 @@ class LoopThread:
         if not thread.is_alive():
             loop.close()
 
-    def _discard(self, items: AsyncIterator[Any]) -> None:
+    def _discard(self, iteration: _Iteration[Any]) -> None:
         if self._closed or self._loop is None:
             return
         if threading.current_thread() is self._thread:
             # The garbage collector came by in the loop's own thread, which must not wait for itself.
-            _discarded.add(task := self._loop.create_task(_close(items)))
+            _discarded.add(task := self._loop.create_task(iteration.close()))
             task.add_done_callback(_discarded.discard)
         else:
-            self.run(_close(items))
+            self.run(iteration.close())
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -106,8 +96,29 @@ class LoopThread:
             return self._loop
 
 
-async def _next(items: AsyncIterator[ResultT]) -> ResultT:
-    return await anext(items)
+class _Iteration(Generic[ResultT]):
+    """One pass over an asynchronous iterator, which can be closed at any moment."""
+
+    def __init__(self, items: AsyncIterator[ResultT]) -> None:
+        self._items = items
+        self._task: asyncio.Task[Any] | None = None
+
+    async def next(self) -> ResultT:
+        """The next item."""
+        self._task = asyncio.current_task()
+        try:
+            return await anext(self._items)
+        finally:
+            self._task = None
+
+    async def close(self) -> None:
+        """Ends the iterator. An interrupted thread may have left a `next` behind, without which none can be closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        close = getattr(self._items, "aclose", None)
+        if close is not None:
+            await close()
 
 
 async def _wind_down() -> None:
@@ -116,9 +127,3 @@ async def _wind_down() -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.get_running_loop().shutdown_asyncgens()
-
-
-async def _close(items: AsyncIterator[Any]) -> None:
-    close = getattr(items, "aclose", None)
-    if close is not None:
-        await close()

@@ -25,7 +25,7 @@ _HINT = "Check the delimiter, the quote and the encoding, or state them in the r
 
 def open_csv(path: Path, options: ReadOptions, scratch: Path, report: Report) -> IpcColumns:
     """The columns of a CSV file. Raises DataInvalid."""
-    failure: Exception | None = None
+    failure: Exception = UnicodeError("no encoding fits")
     tried = encodings(path, options)
     for encoding in tried:
         try:
@@ -47,7 +47,6 @@ def open_csv(path: Path, options: ReadOptions, scratch: Path, report: Report) ->
                 text_meaning=TextMeaning.ANYTHING,
                 decimal_comma=dialect.delimiter != ",",
             )
-    assert failure is not None  # noqa: S101  # there is always an encoding to try
     raise errors.DataInvalid(f"The text is not in {' or '.join(tried)}: {brief(failure)}", hint=_HINT) from failure
 
 
