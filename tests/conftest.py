@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.database",  # behind postgres, which it imports
     "tests.fixtures.s3",
+    "tests.fixtures.stack",
     "tests.fixtures.temporal",
 ]
 

@@ -22,7 +22,6 @@ from mlops.jobs.report import (
     TrainingReport,
 )
 from mlops.jobs.training import StepTask, Task
-from mlops.ml import plots
 from mlops.ml.curves import PRECISION_RECALL, ROC, curves_of
 from mlops.ml.failures import translated
 from mlops.ml.importances import Importances
@@ -207,6 +206,9 @@ def _draw(
     curves: Sequence[Curve],
     importances: Importances,
 ) -> tuple[str, ...]:
+    # matplotlib costs every process of the pool memory and start-up time, and only this function needs it.
+    from mlops.ml import plots
+
     drawn: list[str] = []
     with warnings.catch_warnings():
         # A name may hold signs that the font lacks; the plot is still of use.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import resource
 import shlex
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import EntryPoint
@@ -98,13 +98,12 @@ def test_the_documentation_lists_every_exit_code() -> None:
 
 def test_help_starts_quickly_and_loads_no_grpc() -> None:
     code = "import sys; from mlops.cli.main import main; main(['--help']); print('grpc' in sys.modules, 'rich' in sys.modules)"
-    best = float("inf")
-    for _ in range(3):
-        before = time.monotonic()
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-        best = min(best, time.monotonic() - before)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ran.stdout.splitlines()[-1] == "False False"
-    assert best < 3, "0.4 s on an idle machine; the limit leaves room for a busy one"
+    # Processor time, which a busy machine stretches less than the clock's; 0.3 s where it was measured.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.2
 
 
 def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from mlops import errors
 from mlops.jobs.dataset import ReadOptions
 from mlops.ml.datasets.dialect import Dialect, encodings, sniff
 from mlops.ml.datasets.refusal import brief, refusing
-from mlops.ml.datasets.source import IpcColumns, TextMeaning, check_names
+from mlops.ml.datasets.source import SpilledColumns, TextMeaning, check_names
 from mlops.ml.progress import Report
 
 _BLOCK_BYTES = 8 * 1024**2
@@ -23,7 +23,7 @@ _TAIL_BYTES = 64
 _HINT = "Check the delimiter, the quote and the encoding, or state them in the read options"
 
 
-def open_csv(path: Path, options: ReadOptions, scratch: Path, report: Report) -> IpcColumns:
+def open_csv(path: Path, options: ReadOptions, scratch: Path, report: Report) -> SpilledColumns:
     """The columns of a CSV file. Raises DataInvalid."""
     failure: Exception = UnicodeError("no encoding fits")
     tried = encodings(path, options)
@@ -41,11 +41,8 @@ def open_csv(path: Path, options: ReadOptions, scratch: Path, report: Report) ->
                 raise
             failure = exc
         else:
-            return IpcColumns(
-                spill,
-                names=dialect.names,
-                text_meaning=TextMeaning.ANYTHING,
-                decimal_comma=dialect.delimiter != ",",
+            return SpilledColumns(
+                spill, dialect.names, text_meaning=TextMeaning.ANYTHING, decimal_comma=dialect.delimiter != ","
             )
     raise errors.DataInvalid(f"The text is not in {' or '.join(tried)}: {brief(failure)}", hint=_HINT) from failure
 

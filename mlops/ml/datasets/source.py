@@ -50,31 +50,33 @@ class Columns(Protocol):
         """One column, as a pyarrow ChunkedArray."""
 
 
-class IpcColumns:
-    """Columns of an Arrow IPC file or stream, memory-mapped. What strangers wrote is validated in full."""
+class SpilledColumns:
+    """Columns of an uncompressed Arrow IPC file that was written here: a map of it, which costs no memory."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        names: tuple[str, ...] | None = None,
-        text_meaning: TextMeaning = TextMeaning.NOTHING,
-        decimal_comma: bool = False,
-    ) -> None:
-        """names: what the columns are called, where the file says something else."""
-        self._path = path
-        self._renamed = names
+    def __init__(self, path: Path, names: tuple[str, ...], *, text_meaning: TextMeaning, decimal_comma: bool) -> None:
+        """names: what the columns are called, whatever the file calls them."""
+        self.names = names
         self.text_meaning = text_meaning
         self.decimal_comma = decimal_comma
-        with refusing("The Arrow data cannot be read", plausible_bytes=_plausible(path)):
-            found = self._open([]).schema if path.stat().st_size else pa.schema([])
-            self._indices = [i for i, name in enumerate(found.names) if not _PANDAS_INDEX.match(name)]
-            self._found = tuple(found.names)
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns' names."""
-        return self._renamed or tuple(self._found[i] for i in self._indices)
+    def column(self, index: int) -> Any:
+        """One column."""
+        return self._table.column(index)
+
+
+class IpcColumns:
+    """Columns of an Arrow IPC file or stream. What strangers wrote is validated in full."""
+
+    text_meaning = TextMeaning.NOTHING
+    decimal_comma = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with refusing("The Arrow data cannot be read", plausible_bytes=_plausible(path)):
+            found = self._open([]).schema.names
+        self._indices = [index for index, name in enumerate(found) if not _PANDAS_INDEX.match(name)]
+        self.names = tuple(found[index] for index in self._indices)
 
     def column(self, index: int) -> Any:
         """One column."""
@@ -84,7 +86,7 @@ class IpcColumns:
             return column
 
     def _open(self, fields: list[int]) -> Any:
-        # An empty list stands for all fields, which matters only to `read_all`.
+        # Copies these fields and no others, where the data is compressed too. None at all stands for all.
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         mapped = pa.memory_map(str(self._path))
         is_file = mapped.read(6) == b"ARROW1"
