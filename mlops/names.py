@@ -133,6 +133,9 @@ def staging_key(tenant: str, upload: str) -> str:
     return f"{tenant_prefix(tenant)}/staging/{upload}"
 
 
+PROFILE_FILE = "profile.json"
+
+
 def dataset_key(tenant: str, dataset: str) -> str:
     """The dataset's canonical Arrow IPC file."""
     return f"{dataset_prefix(tenant, dataset)}/data.arrow"
@@ -141,6 +144,11 @@ def dataset_key(tenant: str, dataset: str) -> str:
 def dataset_preview_key(tenant: str, dataset: str) -> str:
     """The dataset's first rows as text, in JSON."""
     return f"{dataset_prefix(tenant, dataset)}/preview.json"
+
+
+def dataset_profile_key(tenant: str, dataset: str) -> str:
+    """The dataset's profile, in JSON: the last file to be written, so that it marks the others as whole."""
+    return f"{dataset_prefix(tenant, dataset)}/{PROFILE_FILE}"
 
 
 def dataset_prefix(tenant: str, dataset: str) -> str:

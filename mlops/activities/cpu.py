@@ -19,7 +19,7 @@ from mlops.activities.delivery import deliver
 from mlops.activities.failures import translated
 from mlops.activities.heartbeat import Heartbeat
 from mlops.activities.plans import read_plan
-from mlops.jobs.dataset import DatasetProfile, Ingested, IngestTask
+from mlops.jobs.dataset import IngestedFiles, IngestTask
 from mlops.jobs.job import StepState
 from mlops.jobs.report import Evaluated, StepResult, TrainingReport
 from mlops.jobs.training import GIB, Resources, StepOrder, StepTask, TrainingPlan
@@ -103,25 +103,22 @@ class CpuWork(stubs.CpuActivities):
         self._client = client
 
     @activity.defn
-    async def ingest_dataset(self, task: IngestTask) -> Ingested:
-        """Reads stored bytes into the canonical Arrow file and the preview."""
+    async def ingest_dataset(self, task: IngestTask) -> IngestedFiles:
+        """Reads stored bytes into the canonical Arrow file, the preview and the profile."""
         with translated(names.INGEST_STEP):
             self._check(task.tenant)
-            store, prefix = self._host.store, names.dataset_prefix(task.tenant, task.dataset_id)
-            size = await store.size(names.blob_key(task.tenant, task.sha256))
-            done = await self._stored(f"{prefix}/{names.STEP_RESULT}", DatasetProfile)
-            if done is None:
+            store, blob = self._host.store, names.blob_key(task.tenant, task.sha256)
+            if not await store.exists(names.dataset_profile_key(task.tenant, task.dataset_id)):
                 async with self._work(names.INGEST_STEP) as (out, beat):
                     source = out.parent / "source"
-                    await store.get_file(names.blob_key(task.tenant, task.sha256), source)
+                    await store.get_file(blob, source, share=True)
                     limits = Resources(cpus=INGEST_CPUS, memory_bytes=min(INGEST_MEMORY_BYTES, self._host.memory_bytes))
-                    outcome = await self._run(
-                        ingest, IngestCall(task=task, source=source, out=out), limits, INGEST_TIME_LIMIT, beat
-                    )
-                    done = outcome.value
-                    (out / names.STEP_RESULT).write_text(done.model_dump_json())
-                    await self._put(prefix, out)
-            return Ingested(dataset_id=task.dataset_id, sha256=task.sha256, size_bytes=size, profile=done)
+                    call = IngestCall(task=task, source=source, out=out)
+                    outcome = await self._run(ingest, call, limits, INGEST_TIME_LIMIT, beat)
+                    (out / names.PROFILE_FILE).write_text(outcome.value.model_dump_json())
+                    prefix = names.dataset_prefix(task.tenant, task.dataset_id)
+                    await self._put(prefix, out, last=names.PROFILE_FILE)
+            return IngestedFiles(dataset_id=task.dataset_id, sha256=task.sha256, size_bytes=await store.size(blob))
 
     @activity.defn
     async def fit_step(self, order: StepOrder) -> StepResult:
@@ -237,7 +234,7 @@ class CpuWork(stubs.CpuActivities):
                 await self._host.store.put_dir(prefix, directory, last=last)
 
 
-Stored = TypeVar("Stored", DatasetProfile, StepResult, TrainingReport)
+Stored = TypeVar("Stored", StepResult, TrainingReport)
 
 
 def _task(order: StepOrder, plan: TrainingPlan) -> StepTask:

@@ -29,8 +29,8 @@ _EPILOG = "\n\n".join(
 )
 
 
-def build_app() -> typer.Typer:
-    """The whole command line."""
+def build_app(arguments: Sequence[str] | None = None) -> typer.Typer:
+    """The whole command line; other packages' commands as far as `arguments` name them (None: all)."""
     app = typer.Typer(
         name="mlops",
         help="Train scikit-learn models on shared machines.",
@@ -45,7 +45,7 @@ def build_app() -> typer.Typer:
     for noun in (job, dataset, model, tenant, key, context):
         noun.add_to(app)
     version.add_to(app)
-    plugins.add_plugins(app)
+    plugins.add_plugins(app, arguments=arguments)
     return app
 
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line (sys.argv where it is left out) and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        typer.main.get_command(build_app()).main(args=given, prog_name="mlops")
+        typer.main.get_command(build_app(given)).main(args=given, prog_name="mlops")
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else exits.OK if exc.code is None else exits.FAILED
     except MlopsError as exc:

@@ -148,10 +148,15 @@ class IngestTask(Value):
     read_options: ReadOptions
 
 
-class Ingested(Value):
-    """What taking in a source gave."""
+class IngestedFiles(Value):
+    """What taking in a source left in storage; the profile, which may be large, stays there."""
 
     dataset_id: str
     sha256: str
     size_bytes: int
+
+
+class Ingested(IngestedFiles):
+    """What taking in a source gave."""
+
     profile: DatasetProfile

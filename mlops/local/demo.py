@@ -17,8 +17,7 @@ from rich.table import Table
 from mlops import errors, names
 from mlops.client import AsyncClient
 from mlops.client.handle import AsyncJobHandle
-from mlops.jobs.job import JobEvent, JobState, StepState
-from mlops.jobs.report import TrainingResult
+from mlops.jobs.job import Job, JobEvent, JobState, StepState
 from mlops.local.config import StackConfig
 from mlops.local.stack import Stack
 
@@ -71,13 +70,13 @@ async def _story(console: Console, stack: Stack) -> int:
         handles = await asyncio.gather(*(_submit(clients[one.tenant], one) for one in assignments))
         console.print("[bold]3. Three jobs, two tenants, one pool of cores:[/bold]")
         async with asyncio.timeout(JOB_SECONDS):
-            results = await _watch(console, assignments, handles)
-        _show_results(console, assignments, results)
+            jobs = await _watch(console, assignments, handles)
+        _show_results(console, assignments, jobs)
         refused = await _look_across(console, clients, handles[0].id)
-        _show_mlflow(console, stack, assignments, results)
+        _show_mlflow(console, stack, assignments, jobs)
     finally:
         await asyncio.gather(*(client.close() for client in clients.values()))
-    return 0 if refused and all(result is not None for result in results) else 1
+    return 0 if refused and all(job.state is JobState.SUCCEEDED for job in jobs) else 1
 
 
 def _assignments() -> Sequence[Assignment]:
@@ -120,9 +119,7 @@ async def _submit(client: AsyncClient, one: Assignment) -> AsyncJobHandle:
     return await client.train(one.estimator, dataset, target="target", name=one.model, **one.options)
 
 
-async def _watch(
-    console: Console, assignments: Sequence[Assignment], handles: Sequence[AsyncJobHandle]
-) -> list[TrainingResult | None]:
+async def _watch(console: Console, assignments: Sequence[Assignment], handles: Sequence[AsyncJobHandle]) -> list[Job]:
     columns = (
         TextColumn("{task.fields[tenant]:8}"),
         TextColumn("{task.description:36}"),
@@ -133,14 +130,12 @@ async def _watch(
     )
     with Progress(*columns, console=console) as progress:
 
-        async def one(assignment: Assignment, handle: AsyncJobHandle) -> TrainingResult | None:
+        async def one(assignment: Assignment, handle: AsyncJobHandle) -> Job:
             bar = progress.add_task(assignment.title, tenant=assignment.tenant, total=1.0, note="queued")
             fractions: dict[str, float] = {}
             async for event in handle.watch():
                 _advance(progress, bar, fractions, event)
-            if handle.job.state is not JobState.SUCCEEDED and handle.job.failure is not None:
-                console.print(f"[red]{assignment.title}: {handle.job.failure.message}[/red]")
-            return handle.result
+            return handle.job
 
         return list(await asyncio.gather(*(one(*pair) for pair in zip(assignments, handles, strict=True))))
 
@@ -157,28 +152,31 @@ def _advance(progress: Progress, bar: TaskID, fractions: dict[str, float], event
         progress.update(bar, completed=1.0, note=event.job.state.value)
 
 
-def _show_results(
-    console: Console, assignments: Sequence[Assignment], results: Sequence[TrainingResult | None]
-) -> None:
+def _show_results(console: Console, assignments: Sequence[Assignment], jobs: Sequence[Job]) -> None:
     table = Table(title="Results", title_justify="left")
-    for heading in ("Tenant", "Job", "Main metric", "Value", "Fit", "Model"):
-        table.add_column(heading)
-    for one, result in zip(assignments, results, strict=True):
-        if result is None:
-            table.add_row(one.tenant, one.title, "-", "failed", "-", "-")
+    for heading in ("Tenant", "Data", "Main metric", "Value", "All fits", "Model"):
+        table.add_column(heading, no_wrap=True)
+    for one, job in zip(assignments, jobs, strict=True):
+        if job.result is None:
+            table.add_row(one.tenant, one.data, "-", "-", "-", job.state.value)
             continue
-        metric, value = _main_metric(result)
-        seconds = f"{result.report.total_fit_seconds:.1f} s"
-        table.add_row(one.tenant, one.title, metric, value, seconds, result.model_uri)
+        metric, value = _main_metric(job)
+        seconds = f"{job.result.report.total_fit_seconds:.1f} s"
+        table.add_row(one.tenant, one.data, metric, value, seconds, job.result.model_uri)
     console.print(table)
+    for job in jobs:
+        if job.failure is not None:
+            console.print(f"[red]{job.id} failed in {job.failure.step}: {job.failure.message}[/red]")
 
 
-def _main_metric(result: TrainingResult) -> tuple[str, str]:
-    if result.report.cross_validation:
-        first = result.report.cross_validation[0]
-        return f"{first.name}, {len(first.folds)} folds", f"{first.mean:.4f} ± {first.deviation:.4f}"
-    name, value = next(iter(result.report.holdout.items()))
-    return f"{name}, hold-out", f"{value:.4f}"
+def _main_metric(job: Job) -> tuple[str, str]:
+    if job.plan is None or job.result is None:
+        return "-", "-"
+    main, report = job.plan.scoring[0], job.result.report
+    for summary in report.cross_validation:
+        if summary.name == main:
+            return main, f"{summary.mean:.3f} ± {summary.deviation:.3f}"
+    return main, f"{report.holdout[main]:.3f}"
 
 
 async def _look_across(console: Console, clients: dict[str, AsyncClient], job_id: str) -> bool:
@@ -187,20 +185,19 @@ async def _look_across(console: Console, clients: dict[str, AsyncClient], job_id
     try:
         await clients[stranger].jobs.get(job_id)
     except errors.NotFound as error:
-        console.print(f"[bold]4. The wall:[/bold] {stranger} asks for {owner}'s job and hears: [green]{error}[/green]")
+        console.print(
+            f"[bold]4. The wall:[/bold] {stranger} asks for {owner}'s job and hears: [green]{error}[/green]",
+            soft_wrap=True,
+        )
         return True
     console.print(f"[red]4. The wall is broken: {stranger} can read a job of {owner}[/red]")
     return False
 
 
-def _show_mlflow(
-    console: Console, stack: Stack, assignments: Sequence[Assignment], results: Sequence[TrainingResult | None]
-) -> None:
-    console.print(
-        f"[bold]5. In MLflow[/bold] ({stack.mlflow_url}, user admin, password in {stack.directory / 'stack.json'}):"
-    )
-    for one, result in zip(assignments, results, strict=True):
-        if result is not None:
-            workspace, experiment = names.workspace(one.tenant), names.experiment(one.model)
-            console.print(f"   workspace {workspace}, experiment {experiment}, run {result.run_id}", highlight=False)
-    console.print("   `mlops demo --keep` leaves it running to look around; `mlops up` is the same for real work.")
+def _show_mlflow(console: Console, stack: Stack, assignments: Sequence[Assignment], jobs: Sequence[Job]) -> None:
+    console.print(f"[bold]5. In MLflow:[/bold] {stack.mlflow_url}, user admin, password in stack.json", soft_wrap=True)
+    for one, job in zip(assignments, jobs, strict=True):
+        if job.result is not None:
+            where = f"workspace {names.workspace(one.tenant)}, experiment {names.experiment(one.model)}"
+            console.print(f"   {where}, run {job.result.run_id}", highlight=False, soft_wrap=True)
+    console.print("   To look around: `mlops demo --keep --dir demo`. For real work: `mlops up`.")

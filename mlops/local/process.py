@@ -61,7 +61,9 @@ class Supervised:
         if waiting.done():
             return await waiting
         waiting.cancel()
-        raise errors.FailedPrecondition(f"{self.name} does not start; the end of {self.log_file}:\n{self._last_words()}")
+        raise errors.FailedPrecondition(
+            f"{self.name} does not start; the end of {self.log_file}:\n{self._last_words()}"
+        )
 
     def _last_words(self) -> str:
         return "\n".join(self.log_file.read_text(errors="replace").strip().splitlines()[-5:])

@@ -18,6 +18,7 @@ from mlops.workers.sandbox import SANDBOX, WORKFLOWS
 from mlops.workers.signals import stop_event
 from mlops.workers.tenancy import TenantWorkers, connect
 
+
 async def run(settings: IoWorkerSettings) -> None:
     """Serves every tenant until SIGTERM or SIGINT."""
     configure_logs(settings.log_format, settings.log_level)

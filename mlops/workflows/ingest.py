@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from mlops import names
-    from mlops.jobs.dataset import Ingested, IngestJob, IngestTask
+    from mlops.jobs.dataset import IngestedFiles, IngestJob, IngestTask
     from mlops.workflows import policies
     from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
     from mlops.workflows.stubs import CpuActivities, IoActivities
@@ -17,8 +17,8 @@ class IngestWorkflow:
     """Copies a source where it is not stored yet, and reads it on a CPU worker."""
 
     @workflow.run
-    async def run(self, job: IngestJob) -> Ingested:
-        """Returns the dataset's id, hash and profile; fails with a failure report."""
+    async def run(self, job: IngestJob) -> IngestedFiles:
+        """Returns the dataset's id and hash; fails with a failure report."""
         try:
             sha256 = job.sha256
             if sha256 is None:

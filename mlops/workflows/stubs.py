@@ -10,7 +10,7 @@ from typing import Protocol
 
 from temporalio import activity
 
-from mlops.jobs.dataset import Ingested, IngestJob, IngestTask, Source
+from mlops.jobs.dataset import IngestedFiles, IngestJob, IngestTask, Source
 from mlops.jobs.report import Evaluated, StepResult
 from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, StartedRun
 from mlops.jobs.training import StepOrder
@@ -20,7 +20,7 @@ class CpuActivities(Protocol):
     """What runs on the `cpu` queue: each one child process on one host."""
 
     @activity.defn
-    async def ingest_dataset(self, task: IngestTask) -> Ingested:
+    async def ingest_dataset(self, task: IngestTask) -> IngestedFiles:
         """Reads stored bytes into the canonical Arrow file."""
         ...
 

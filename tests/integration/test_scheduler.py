@@ -153,9 +153,7 @@ async def test_a_cursor_of_nothing_is_refused(scheduler: Scheduler, temporal: Cl
         await watched(scheduler, tenant, "train-1", "no-cursor")
 
 
-async def test_progress_inside_a_step_reaches_the_watcher(
-    scheduler: Scheduler, temporal: Client, tenant: str
-) -> None:
+async def test_progress_inside_a_step_reaches_the_watcher(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
     ledger = Ledger()
     ledger.behaviour["fit"] = until_cancelled
     async with workers(temporal, tenant, ledger):
@@ -197,9 +195,7 @@ async def test_the_same_request_is_one_job_however_often_it_comes(scheduler: Sch
 async def test_a_request_id_is_not_taken_for_a_different_request(scheduler: Scheduler, tenant: str) -> None:
     await submit(scheduler, tenant, "train-1")
     with pytest.raises(errors.RequestIdReused):
-        await scheduler.start_training(
-            tenant, job_id="train-1", owner="ada", plan=a_plan(seed=7), fingerprint="b" * 64
-        )
+        await scheduler.start_training(tenant, job_id="train-1", owner="ada", plan=a_plan(seed=7), fingerprint="b" * 64)
     assert (await scheduler.get_job(tenant, "train-1")).plan == a_plan()
 
 
@@ -235,8 +231,8 @@ async def test_jobs_are_listed_newest_first_filtered_counted_and_paged(
         if not token:
             break
     assert seen == newest
+    first = await scheduler.list_jobs(tenant, JobFilter(), page_size=3, page_token="")
     with pytest.raises(errors.InvalidRequest, match="page_token"):
-        first = await scheduler.list_jobs(tenant, JobFilter(), page_size=3, page_token="")
         await scheduler.list_jobs(tenant, JobFilter(owner="ada"), page_size=3, page_token=first.next_page_token)
 
 

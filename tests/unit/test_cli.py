@@ -136,7 +136,7 @@ def test_a_destructive_command_without_a_terminal_wants_yes(capsys: pytest.Captu
 def test_a_defect_is_reported_without_a_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> typer.Typer:
+    def broken(arguments: list[str]) -> typer.Typer:
         app = build_app()
 
         @app.command("boom")
@@ -241,6 +241,19 @@ def test_a_plugin_adds_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "hello\n"
 
 
+def test_a_plugin_is_only_loaded_for_a_command_line_that_names_it() -> None:
+    entry = EntryPoint("local", f"{__name__}:register_up", "mlops.commands")
+    registered: list[str] = []
+    for arguments in (["--help"], ["job", "list"], ["up", "--help"]):
+        app = typer.Typer()
+        app.callback()(lambda: None)
+        add_plugins(app, [entry], arguments=arguments)
+        commands = {command.name: command.help for command in app.registered_commands}
+        assert set(commands) >= {"up"}
+        registered += [arguments[0]] if commands["up"] == "the real one" else []
+    assert registered == ["up"]
+
+
 def test_a_plugin_that_is_not_installed_says_what_to_install() -> None:
     app = typer.Typer()
     app.callback()(lambda: None)
@@ -249,6 +262,10 @@ def test_a_plugin_that_is_not_installed_says_what_to_install() -> None:
     for name in ("up", "demo"):
         with pytest.raises(errors.FailedPrecondition, match=r"pip install 'mlops\[local\]'"):
             command.main([name, "--dir", "x"], standalone_mode=False)
+
+
+def register_up(app: typer.Typer) -> None:
+    app.command("up", help="the real one")(lambda: None)
 
 
 def register_hello(app: typer.Typer) -> None:

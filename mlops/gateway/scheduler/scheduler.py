@@ -27,7 +27,7 @@ from mlops.gateway.scheduler.namespaces import NamespaceProvider
 from mlops.gateway.scheduler.translate import translated
 from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
 from mlops.gateway.scheduler.watch import watch
-from mlops.jobs.dataset import Ingested, IngestJob
+from mlops.jobs.dataset import DatasetProfile, Ingested, IngestedFiles, IngestJob
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary
 from mlops.jobs.pages import Listing
 from mlops.jobs.report import TrainingOutcome, TrainingReport, TrainingResult
@@ -216,16 +216,17 @@ class Scheduler:
                 job,
                 id=names.ingest_workflow(source),
                 task_queue=names.IO_QUEUE,
-                result_type=Ingested,
+                result_type=IngestedFiles,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             )
             try:
-                ingested: Ingested = await handle.result()
+                files: IngestedFiles = await handle.result()
             except WorkflowFailureError as error:
                 failure = failure_of(error.cause)
                 kind = errors.error_classes().get(failure.reason, errors.Internal)
                 raise kind(failure.message, hint=failure.hint) from error
-        return ingested
+        profile = await self._store.read_bytes(names.dataset_profile_key(tenant, files.dataset_id))
+        return Ingested(**files.model_dump(), profile=DatasetProfile.model_validate_json(profile))
 
     def _namespace(self, tenant: str) -> Client:
         config = self._client.config()
