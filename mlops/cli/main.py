@@ -45,7 +45,7 @@ def build_app(arguments: Sequence[str] | None = None) -> typer.Typer:
     for noun in (job, dataset, model, tenant, key, context):
         noun.add_to(app)
     version.add_to(app)
-    plugins.add_plugins(app, arguments=arguments)
+    plugins.add_plugins(app)
     return app
 
 

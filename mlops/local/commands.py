@@ -1,34 +1,35 @@
-"""`mlops up` and `mlops demo`, handed to the command line through its entry point."""
+"""`mlops up` and `mlops demo`, handed to the command line through its entry point.
+
+Every command line loads this module, so what the commands need is imported when they run.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from mlops import errors
-from mlops.local.config import StackConfig
-from mlops.local.stack import Stack
-from mlops.logs import configure_logs
 
-console = Console()
+if TYPE_CHECKING:
+    from rich.console import Console
 
-UP_EPILOG = """Examples:
+    from mlops.local.stack import Stack
 
+UP_EPILOG = """\b
+Examples:
   mlops up --dir ./mlops-data
-
   mlops up --dir ./mlops-data --port 7300 --mlflow-port 5000
 """
-DEMO_EPILOG = """Examples:
-
+DEMO_EPILOG = """\b
+Examples:
   mlops demo
-
   mlops demo --keep --dir ./demo
 """
 
@@ -50,17 +51,20 @@ def up(
     grace: Annotated[float, typer.Option(help="Seconds that each part may take to stop.", min=0)] = 10.0,
 ) -> None:
     """Starts the stack, says where everything is, and serves until SIGINT or SIGTERM."""
-    configure_logs("console", "WARNING")
-    ports = {"gateway": port, "temporal": temporal_port, "temporal_ui": temporal_ui_port, "mlflow": mlflow_port}
-    try:
-        asyncio.run(_up(Stack(directory=dir, config=StackConfig.open(dir, **ports), grace_seconds=grace)))
-    except (errors.MlopsError, TimeoutError) as error:
-        console.print(f"[red]The stack did not start:[/red] {error}", highlight=False)
-        console.print(f"Its logs are in {dir / 'logs'}", highlight=False)
-        raise typer.Exit(1) from error
+    with _local_extra(dir):
+        from rich.console import Console
+
+        from mlops.local.config import StackConfig
+        from mlops.local.stack import Stack
+        from mlops.logs import configure_logs
+
+        configure_logs("console", "WARNING")
+        ports = {"gateway": port, "temporal": temporal_port, "temporal_ui": temporal_ui_port, "mlflow": mlflow_port}
+        stack = Stack(directory=dir, config=StackConfig.open(dir, **ports), grace_seconds=grace)
+        asyncio.run(_up(Console(), stack))
 
 
-async def _up(stack: Stack) -> None:
+async def _up(console: Console, stack: Stack) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -74,7 +78,7 @@ async def _up(stack: Stack) -> None:
         return
     await starting
     try:
-        _announce(stack)
+        _announce(console, stack)
         await stop.wait()
         console.print("Stopping …")
     finally:
@@ -82,7 +86,9 @@ async def _up(stack: Stack) -> None:
     console.print("Stopped. Start again with the same --dir, and every job goes on where it was.")
 
 
-def _announce(stack: Stack) -> None:
+def _announce(console: Console, stack: Stack) -> None:
+    from rich.table import Table
+
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in {
         "Gateway": stack.address,
@@ -106,7 +112,26 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the directory and keep serving until Ctrl-C.")] = False,
 ) -> None:
     """Two tenants, three real jobs, one refused look across the wall."""
-    from mlops.local.demo import run_demo
+    with _local_extra(dir):
+        from rich.console import Console
 
-    configure_logs("console", "WARNING")
-    raise typer.Exit(asyncio.run(run_demo(console, directory=dir, keep=keep)))
+        from mlops.local.demo import run_demo
+        from mlops.logs import configure_logs
+
+        configure_logs("console", "WARNING")
+        raise typer.Exit(asyncio.run(run_demo(Console(), directory=dir, keep=keep)))
+
+
+@contextmanager
+def _local_extra(directory: Path | None) -> Iterator[None]:
+    """Says what to install, or where the logs are, when the stack cannot be run."""
+    try:
+        yield
+    except ImportError as error:
+        raise errors.FailedPrecondition(
+            f"This needs what is not installed here ({error.name}): pip install 'mlops[local]'"
+        ) from error
+    except errors.FailedPrecondition as error:
+        if directory is not None:
+            raise errors.FailedPrecondition(f"{error.message}\nThe logs are in {directory / 'logs'}") from error
+        raise
