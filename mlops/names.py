@@ -60,6 +60,7 @@ KEYWORD_ATTRIBUTES = (
 
 MEMO_JOB = "job"
 MEMO_FINGERPRINT = "fingerprint"
+MEMO_PLAN = "plan"
 
 # --- jobs --------------------------------------------------------------------------------------
 
@@ -161,9 +162,9 @@ def job_prefix(tenant: str, job: str) -> str:
     return f"{tenant_prefix(tenant)}/jobs/{job}"
 
 
-def plan_key(tenant: str, job: str, fingerprint: str) -> str:
-    """The job's plan. The request's fingerprint keeps a different request under the same id from replacing it."""
-    return f"{job_prefix(tenant, job)}/plan-{fingerprint[:32]}.json"
+def plan_key(tenant: str, job: str, plan_sha256: str) -> str:
+    """The job's plan, by its content: a request under the id of a running job replaces nothing."""
+    return f"{job_prefix(tenant, job)}/plan-{plan_sha256[:32]}.json"
 
 
 def step_prefix(tenant: str, job: str, step: str) -> str:

@@ -10,5 +10,5 @@ from mlops.storage.objects import ObjectStore
 async def read_plan(store: ObjectStore, order: StepOrder) -> TrainingPlan:
     """The plan that the gateway wrote when it accepted the job."""
     return TrainingPlan.model_validate_json(
-        await store.read_bytes(names.plan_key(order.tenant, order.job_id, order.fingerprint))
+        await store.read_bytes(names.plan_key(order.tenant, order.job_id, order.plan_sha256))
     )

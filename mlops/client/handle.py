@@ -54,7 +54,7 @@ def outcome(job: Job) -> TrainingResult:
     if failure is not None:
         kind = f"{failure.error_class}: " if failure.error_class else ""
         raise errors.JobFailed(
-            f"job {job.id!r} failed in step {failure.step!r}: {kind}{failure.message}"
+            f"job {job.id!r} failed in step {failure.step!r}: {kind}{failure.message.rstrip('.')}."
             + (f" Try: {failure.hint}" if failure.hint else ""),
             step=failure.step,
             hint=failure.hint,

@@ -141,8 +141,9 @@ def _filter(
 
 def _members(kind: type[MemberT], given: Iterable[MemberT | str]) -> tuple[MemberT, ...]:
     values = (given,) if isinstance(given, str) else tuple(given)
+    field = kind.__name__.removeprefix("Job").lower()  # as the options are called: state, kind
     known = ", ".join(kind)
     for value in values:
         if value not in tuple(kind):
-            raise errors.InvalidRequest.of(f"{kind.__name__}", f"{str(value)!r} is none; use {known}")
+            raise errors.InvalidRequest.of(field, f"{str(value)!r} is none of {known}")
     return tuple(kind(value) for value in values)

@@ -113,8 +113,8 @@ class TrainingJob(Value):
     tenant: str
     job_id: str
     owner: str
-    # SHA-256 of the request, in hex: names the stored plan.
-    fingerprint: str
+    # SHA-256 of the stored plan, in hex.
+    plan_sha256: str
     folds: int
     time_limit: timedelta
     max_attempts: int
@@ -127,7 +127,7 @@ class StepOrder(Value):
     tenant: str
     job_id: str
     owner: str
-    fingerprint: str
+    plan_sha256: str
     step: str
     fold: int | None = None
 

@@ -87,23 +87,23 @@ async def _up(console: Console, stack: Stack) -> None:
 
 
 def _announce(console: Console, stack: Stack) -> None:
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in {
+    facts = {
         "Gateway": stack.address,
         "MLflow": stack.mlflow_url,
         "Temporal": stack.temporal_ui_url,
         "Directory": str(stack.directory.absolute()),
         "Administrator's key": stack.config.admin_key,
         f"Key of tenant {stack.config.tenant!r}": stack.config.tenant_key,
-    }.items():
-        table.add_row(name, value)
+    }
+    width = max(map(len, facts))
     console.print("[bold green]Ready.[/bold green]")
-    console.print(table, soft_wrap=True)
-    console.print("\nIn another shell:", highlight=False)
-    # Whole lines, so that they can be pasted.
-    sys.stdout.write(f"  export MLOPS_ADDRESS={stack.address}\n  export MLOPS_API_KEY={stack.config.tenant_key}\n")
+    # Whole lines, however narrow the terminal is: addresses and keys are copied from here.
+    sys.stdout.write("".join(f"{name:{width}}  {value}\n" for name, value in facts.items()))
+    sys.stdout.write(
+        f"\nIn another shell:\n"
+        f"  export MLOPS_ADDRESS={stack.address}\n"
+        f"  export MLOPS_API_KEY={stack.config.tenant_key}\n"
+    )
     sys.stdout.flush()
 
 

@@ -88,7 +88,7 @@ def _order(job: TrainingJob, step: str, fold: int | None = None) -> StepOrder:
         tenant=job.tenant,
         job_id=job.job_id,
         owner=job.owner,
-        fingerprint=job.fingerprint,
+        plan_sha256=job.plan_sha256,
         step=step,
         fold=fold,
     )

@@ -278,3 +278,10 @@ async def test_a_namespace_is_made_once_kept_true_and_removed(scheduler: Schedul
     await scheduler.provider.remove(slug)
     await scheduler.provider.remove(slug)
     assert slug not in {tenant.slug for tenant in await served_tenants(temporal)}
+
+
+async def test_a_retried_request_does_not_change_the_plan_of_its_running_job(scheduler: Scheduler, tenant: str) -> None:
+    await submit(scheduler, tenant, "train-1")
+    # The name of the dataset stands for newer data by now; the request is the same.
+    await submit(scheduler, tenant, "train-1", dataset_id="ds-" + "9" * 32)
+    assert (await scheduler.get_job(tenant, "train-1")).plan == a_plan()

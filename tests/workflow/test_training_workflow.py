@@ -34,7 +34,7 @@ def a_job(**changes: Any) -> TrainingJob:
         "tenant": "acme",
         "job_id": f"train-{uuid4().hex[:12]}",
         "owner": "ada",
-        "fingerprint": "f" * 64,
+        "plan_sha256": "f" * 64,
         "folds": 3,
         "time_limit": timedelta(hours=1),
         "max_attempts": 3,

@@ -69,6 +69,11 @@ def job_of(info: WorkflowExecutionInfo) -> Job:
     )
 
 
+def plan_of(info: WorkflowExecutionInfo) -> str:
+    """The SHA-256 of its plan."""
+    return PAYLOADS.from_payload(info.memo.fields[names.MEMO_PLAN], str)
+
+
 def fingerprint_of(info: WorkflowExecutionInfo) -> str:
     """The fingerprint of the request that started it."""
     return PAYLOADS.from_payload(info.memo.fields[names.MEMO_FINGERPRINT], str)

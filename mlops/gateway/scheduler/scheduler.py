@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from mlops import errors, names
 from mlops.gateway.scheduler.heartbeats import Heartbeats, steps_at_work
 from mlops.gateway.scheduler.history import JobHistory
-from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of
+from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of, plan_of
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
 from mlops.gateway.scheduler.translate import translated
 from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
@@ -60,17 +61,19 @@ class Scheduler:
             dataset_id=plan.dataset_id,
             model_name=plan.model_name,
         )
+        text = plan.model_dump_json().encode()
+        plan_sha256 = hashlib.sha256(text).hexdigest()
         job = TrainingJob(
             tenant=tenant,
             job_id=job_id,
             owner=owner,
-            fingerprint=fingerprint,
+            plan_sha256=plan_sha256,
             folds=plan.folds,
             time_limit=plan.time_limit,
             max_attempts=plan.max_attempts,
             model_name=plan.model_name,
         )
-        await self._store.write_bytes(names.plan_key(tenant, job_id, fingerprint), plan.model_dump_json().encode())
+        await self._store.write_bytes(names.plan_key(tenant, job_id, plan_sha256), text)
         with translated("job", job_id):
             try:
                 await self._namespace(tenant).start_workflow(
@@ -78,7 +81,7 @@ class Scheduler:
                     job,
                     id=job_id,
                     task_queue=names.IO_QUEUE,
-                    memo={names.MEMO_JOB: summary, names.MEMO_FINGERPRINT: fingerprint},
+                    memo={names.MEMO_JOB: summary, names.MEMO_FINGERPRINT: fingerprint, names.MEMO_PLAN: plan_sha256},
                     search_attributes=attributes_of(summary),
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
@@ -107,7 +110,7 @@ class Scheduler:
         description, history = await asyncio.gather(self._describe(tenant, job_id), self._history(tenant, job_id))
         info = description.workflow_execution_info
         job = job_of(info)
-        plan = await self._plan(tenant, job_id, fingerprint_of(info))
+        plan = await self._plan(tenant, job_id, plan_of(info))
         steps = {**history.steps, **{step.step: step for step in steps_at_work(description)}}
         # The history may be a moment newer than the description.
         state = history.state if history.state.is_final else job.state
@@ -254,10 +257,10 @@ class Scheduler:
                         continue
         return history
 
-    async def _plan(self, tenant: str, job_id: str, fingerprint: str) -> TrainingPlan:
+    async def _plan(self, tenant: str, job_id: str, plan_sha256: str) -> TrainingPlan:
         """The plan; a job whose files are deleted is one no more. Raises NotFound."""
         try:
-            text = await self._store.read_bytes(names.plan_key(tenant, job_id, fingerprint))
+            text = await self._store.read_bytes(names.plan_key(tenant, job_id, plan_sha256))
         except errors.NotFound as error:
             raise errors.NotFound.of("job", job_id) from error
         return TrainingPlan.model_validate_json(text)
