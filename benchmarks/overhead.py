@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from benchmarks.report import report
-from mlops import names
+from mlops import errors, names
 from mlops.client import AsyncClient
 from mlops.gateway.scheduler.connection import open_scheduler
 from mlops.jobs.dataset import Column, ColumnKind, DataFormat, Dataset, DatasetProfile, ValueCount
@@ -203,7 +204,18 @@ async def furnish(temporal: str, storage_url: str, database_url: str) -> tuple[s
 
 async def answering(client: AsyncClient) -> None:
     """Returns once the gateway answers."""
-    await client.jobs.page(page_size=1)
+    while True:
+        try:
+            await client.jobs.page(page_size=1)
+            return
+        except errors.Unavailable:
+            await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def both_ways(client: AsyncClient, bare: Client, dataset: Dataset) -> Ways:
@@ -226,7 +238,7 @@ def both_ways(client: AsyncClient, bare: Client, dataset: Dataset) -> Ways:
             tenant=TENANT,
             job_id=job_id,
             owner="owner",
-            fingerprint="0" * 64,
+            plan_sha256="0" * 64,
             folds=5,
             time_limit=spec.time_limit,
             max_attempts=spec.max_attempts,

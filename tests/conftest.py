@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.database",  # behind postgres, which it imports
     "tests.fixtures.s3",
     "tests.fixtures.stack",
+    "tests.fixtures.chaos",  # behind stack, which it imports
     "tests.fixtures.temporal",
 ]
 

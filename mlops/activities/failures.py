@@ -11,11 +11,12 @@ from mlops import errors
 
 
 def as_application_error(error: errors.MlopsError, *, step: str) -> ApplicationError:
-    """Type is the error's reason; details are what a failure report needs."""
+    """Type is the error's reason; details are what a failure report needs, and the error's own, whole."""
     details = {
         "step": error.details.get("step") or step,
         "hint": error.details.get("hint", ""),
         "error_class": error.details.get("error_class", ""),
+        "details": error.details,
     }
     return ApplicationError(error.message, details, type=error.reason, non_retryable=not error.retryable)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio.exceptions import (
     ActivityError,
@@ -18,15 +19,9 @@ from mlops.jobs.job import JobFailure
 
 def failure_of(error: BaseException, *, step: str = "") -> JobFailure:
     """The failure report of whatever ended a job: the innermost cause that says something."""
-    cause: BaseException = error
-    while isinstance(cause, FailureError) and cause.cause is not None:
-        if isinstance(cause, ActivityError):
-            step = step or cause.activity_id
-        if isinstance(cause, ApplicationError):
-            break
-        cause = cause.cause
+    cause, step = _innermost(error, step)
     if isinstance(cause, ApplicationError):
-        details = cause.details[0] if cause.details and isinstance(cause.details[0], dict) else {}
+        details = _details(cause)
         return JobFailure(
             step=str(details.get("step") or step),
             reason=cause.type or "INTERNAL",
@@ -46,9 +41,33 @@ def failure_of(error: BaseException, *, step: str = "") -> JobFailure:
     )
 
 
-def as_application_error(failure: JobFailure) -> ApplicationError:
-    """The error that a workflow ends with: the report rides in its details."""
-    return ApplicationError(failure.message, failure.model_dump(mode="json"), type=failure.reason, non_retryable=True)
+def details_of(error: BaseException) -> dict[str, Any]:
+    """The details of the error of ours that lies at the bottom: a quota's limit, a field that breaks a rule."""
+    cause, _ = _innermost(error, "")
+    found = _details(cause).get("details") if isinstance(cause, ApplicationError) else None
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def as_application_error(failure: JobFailure, details: dict[str, Any] | None = None) -> ApplicationError:
+    """The error that a workflow ends with: the report rides in its details, with those of the error if they count."""
+    report = failure.model_dump(mode="json") | {"details": details or {}}
+    return ApplicationError(failure.message, report, type=failure.reason, non_retryable=True)
+
+
+def _innermost(error: BaseException, step: str) -> tuple[BaseException, str]:
+    """The cause that says something, and the step that it happened in."""
+    cause = error
+    while isinstance(cause, FailureError) and cause.cause is not None:
+        if isinstance(cause, ActivityError):
+            step = step or cause.activity_id
+        if isinstance(cause, ApplicationError):
+            break
+        cause = cause.cause
+    return cause, step
+
+
+def _details(error: ApplicationError) -> dict[str, Any]:
+    return error.details[0] if error.details and isinstance(error.details[0], dict) else {}
 
 
 def time_limit_failure(limit: timedelta) -> JobFailure:
@@ -61,4 +80,4 @@ def time_limit_failure(limit: timedelta) -> JobFailure:
     )
 
 
-__all__ = ["as_application_error", "failure_of", "is_cancelled_exception", "time_limit_failure"]
+__all__ = ["as_application_error", "details_of", "failure_of", "is_cancelled_exception", "time_limit_failure"]

@@ -8,7 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from mlops import names
     from mlops.jobs.dataset import IngestedFiles, IngestJob, IngestTask
     from mlops.workflows import policies
-    from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
+    from mlops.workflows.failures import as_application_error, details_of, failure_of, is_cancelled_exception
     from mlops.workflows.stubs import CpuActivities, IoActivities
 
 
@@ -41,4 +41,4 @@ class IngestWorkflow:
         except Exception as error:
             if is_cancelled_exception(error):
                 raise
-            raise as_application_error(failure_of(error)) from error
+            raise as_application_error(failure_of(error), details_of(error)) from error

@@ -12,7 +12,7 @@ from mlops import errors, names
 from mlops.jobs.training import TrainingJob
 
 # A worker that is gone is noticed after this; an outage of Temporal that is shorter costs no work.
-HEARTBEAT_TIMEOUT = timedelta(seconds=20)
+HEARTBEAT_TIMEOUT = timedelta(seconds=30)
 
 # What trying again cannot mend.
 PERMANENT = [

@@ -227,7 +227,7 @@ class Scheduler:
             except WorkflowFailureError as error:
                 failure = failure_of(error.cause)
                 kind = errors.error_classes().get(failure.reason, errors.Internal)
-                raise kind(failure.message, hint=failure.hint) from error
+                raise kind(failure.message, **details_of(error.cause)) from error
         profile = await self._store.read_bytes(names.dataset_profile_key(tenant, files.dataset_id))
         return Ingested(**files.model_dump(), profile=DatasetProfile.model_validate_json(profile))
 
