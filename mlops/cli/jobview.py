@@ -126,7 +126,10 @@ def _plan_facts(plan: TrainingPlan) -> Iterable[tuple[str, str]]:
         ("Judged by", f"{', '.join(kept) or 'nothing'} ({plan.splitter})"),
         ("Scoring", ", ".join(plan.scoring)),
         ("Model", plan.model_name or "not registered"),
-        ("Each step gets", f"{plan.resources.cpus} {'core' if plan.resources.cpus == 1 else 'cores'}, {humane.size(plan.resources.memory_bytes)}"),
+        (
+            "Each step gets",
+            f"{plan.resources.cpus} {'core' if plan.resources.cpus == 1 else 'cores'}, {humane.size(plan.resources.memory_bytes)}",
+        ),
         ("Time limit", humane.duration(plan.time_limit)),
     ]
 

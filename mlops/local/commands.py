@@ -26,6 +26,7 @@ UP_EPILOG = """\b
 Examples:
   mlops up --dir ./mlops-data
   mlops up --dir ./mlops-data --port 7300 --mlflow-port 5000
+  mlops up --source-root s3://lake/shared --source-root 's3://lake/teams/{tenant}'
 """
 DEMO_EPILOG = """\b
 Examples:
@@ -48,6 +49,13 @@ def up(
     temporal_port: Annotated[int | None, typer.Option(help="Temporal's port.", min=1, max=65535)] = None,
     temporal_ui_port: Annotated[int | None, typer.Option(help="The port of Temporal's page.", min=1, max=65535)] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="MLflow's port.", min=1, max=65535)] = None,
+    source_root: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Also register datasets from below this; {tenant} stands for the tenant's name. Repeat it for more.",
+        ),
+    ] = None,
     grace: Annotated[float, typer.Option(help="Seconds that each part may take to stop.", min=0)] = 10.0,
 ) -> None:
     """Starts the stack, says where everything is, and serves until SIGINT or SIGTERM."""
@@ -60,7 +68,8 @@ def up(
 
         configure_logs("console", "WARNING")
         ports = {"gateway": port, "temporal": temporal_port, "temporal_ui": temporal_ui_port, "mlflow": mlflow_port}
-        stack = Stack(directory=dir, config=StackConfig.open(dir, **ports), grace_seconds=grace)
+        config = StackConfig.open(dir, **ports)
+        stack = Stack(directory=dir, config=config, grace_seconds=grace, source_roots=tuple(source_root or ()))
         asyncio.run(_up(Console(), stack))
 
 

@@ -36,6 +36,8 @@ class Stack:
     directory: Path
     config: StackConfig
     grace_seconds: float = 10.0
+    # URL prefixes to register datasets from, beside the directory's own; {tenant} stands for the tenant's slug.
+    source_roots: tuple[str, ...] = ()
     _parts: dict[str, Supervised] = field(default_factory=dict)
     _lock: IO[str] | None = None
     _pids: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -134,12 +136,13 @@ class Stack:
         }
 
     def _tracking_environment(self) -> dict[str, str]:
+        imports = (self.directory / "imports").absolute().as_uri()
         return {
             **self._common_environment(),
             "MLOPS_MLFLOW_URL": self.mlflow_url,
             "MLOPS_SECRET_KEY": self.config.secret_key,
             # Files to be registered by their path are put here, a directory a tenant.
-            "MLOPS_SOURCE_ROOTS": json.dumps([(self.directory / "imports").absolute().as_uri() + "/{tenant}"]),
+            "MLOPS_SOURCE_ROOTS": json.dumps([f"{imports}/{{tenant}}", *self.source_roots]),
         }
 
     def _gateway_environment(self) -> dict[str, str]:

@@ -142,7 +142,10 @@ async def test_a_job_is_submitted_watched_and_read(scheduler: Scheduler, tempora
 async def test_a_watch_goes_on_behind_its_cursor(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
     async with workers(temporal, tenant, Ledger()):
         await submit(scheduler, tenant, "train-1")
-        whole = await watched(scheduler, tenant, "train-1")
+        # Numbers of running steps come and go with the moment, and carry the cursor of the event before them.
+        seen = await watched(scheduler, tenant, "train-1")
+        cursors = [event.cursor for event in seen]
+        whole = [event for index, event in enumerate(seen) if event.job or cursors.index(event.cursor) == index]
         for index, event in enumerate(whole):
             assert await watched(scheduler, tenant, "train-1", event.cursor) == (whole[index + 1 :] or whole[-1:])
 

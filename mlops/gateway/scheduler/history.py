@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
-from temporalio.api.common.v1 import Payloads
+from temporalio.api.common.v1 import Memo, Payloads
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -28,17 +28,24 @@ class JobHistory:
         self.steps: dict[str, StepProgress] = {}
         self.outcome: TrainingOutcome | None = None
         self.failure: JobFailure | None = None
+        # What the job was started with.
+        self.memo = Memo()
+        self.started_at = datetime.fromtimestamp(0, UTC)
+        # When the event that was fed last happened: for a job that has ended, its end.
+        self.latest_at = self.started_at
         self._scheduled: dict[int, str] = {}
 
     def feed(self, event: HistoryEvent) -> Iterator[JobEvent]:
         """What this event means; nothing for most of them."""
-        time = event.event_time.ToDatetime(tzinfo=UTC)
+        self.latest_at = time = event.event_time.ToDatetime(tzinfo=UTC)
         for index, news in enumerate(self._news(event)):
             yield JobEvent(cursor=cursor(event.event_id, index), time=time, **news)
 
     def _news(self, event: HistoryEvent) -> Iterator[dict[str, Any]]:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
+                self.memo = event.workflow_execution_started_event_attributes.memo
+                self.started_at = self.latest_at
                 yield {"state": JobState.QUEUED}
             case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
                 attributes = event.upsert_workflow_search_attributes_event_attributes.search_attributes

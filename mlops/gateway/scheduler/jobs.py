@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from temporalio.api.common.v1 import Memo
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflow.v1 import WorkflowExecutionInfo
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
@@ -53,7 +54,7 @@ def state_of(info: WorkflowExecutionInfo) -> JobState:
 
 def job_of(info: WorkflowExecutionInfo) -> Job:
     """A job as lists show it."""
-    summary = PAYLOADS.from_payload(info.memo.fields[names.MEMO_JOB], JobSummary)
+    summary = summary_of(info.memo)
     closed = info.HasField("close_time")
     return Job(
         id=info.execution.workflow_id,
@@ -69,9 +70,14 @@ def job_of(info: WorkflowExecutionInfo) -> Job:
     )
 
 
-def plan_of(info: WorkflowExecutionInfo) -> str:
+def summary_of(memo: Memo) -> JobSummary:
+    """What lists show of a job."""
+    return PAYLOADS.from_payload(memo.fields[names.MEMO_JOB], JobSummary)
+
+
+def plan_of(memo: Memo) -> str:
     """The SHA-256 of its plan."""
-    return PAYLOADS.from_payload(info.memo.fields[names.MEMO_PLAN], str)
+    return PAYLOADS.from_payload(memo.fields[names.MEMO_PLAN], str)
 
 
 def fingerprint_of(info: WorkflowExecutionInfo) -> str:

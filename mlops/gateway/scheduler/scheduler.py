@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
@@ -16,14 +17,14 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionResponse,
     RequestCancelWorkflowExecutionRequest,
 )
-from temporalio.client import Client, WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from mlops import errors, names
 from mlops.gateway.scheduler.heartbeats import Heartbeats, steps_at_work
 from mlops.gateway.scheduler.history import JobHistory
-from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of, plan_of
+from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of, plan_of, summary_of
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
 from mlops.gateway.scheduler.translate import translated
 from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
@@ -34,7 +35,7 @@ from mlops.jobs.pages import Listing
 from mlops.jobs.report import TrainingOutcome, TrainingReport, TrainingResult
 from mlops.jobs.training import TrainingJob, TrainingPlan
 from mlops.storage.objects import ObjectStore
-from mlops.workflows.failures import failure_of
+from mlops.workflows.failures import details_of, failure_of
 
 OPEN = "ExecutionStatus = 'Running'"
 
@@ -107,24 +108,18 @@ class Scheduler:
 
     async def get_job(self, tenant: str, job_id: str) -> Job:
         """The job with plan, steps, and result or failure. Raises NotFound."""
-        description, history = await asyncio.gather(self._describe(tenant, job_id), self._history(tenant, job_id))
-        info = description.workflow_execution_info
-        job = job_of(info)
-        plan = await self._plan(tenant, job_id, plan_of(info))
-        steps = {**history.steps, **{step.step: step for step in steps_at_work(description)}}
-        # The history may be a moment newer than the description.
-        state = history.state if history.state.is_final else job.state
-        if description.workflow_extended_info.cancel_requested and not state.is_final:
-            state = JobState.CANCELLING
-        return job.model_copy(
-            update={
-                "state": state,
-                "plan": plan,
-                "steps": tuple(steps.values()),
-                "result": await self._result(tenant, job_id, history.outcome) if history.outcome else None,
-                "failure": history.failure,
-            }
-        )
+        history = JobHistory()
+        handle = self._handle(tenant, job_id)
+        with translated("job", job_id):
+            async for event in handle.fetch_history_events():
+                for _ in history.feed(event):
+                    continue
+        job = await self._told(tenant, job_id, history)
+        if job.state.is_final:
+            return job
+        # What its steps are at is no part of the history.
+        at_work = {step.step: step for step in steps_at_work(await self._describe(tenant, job_id))}
+        return job.model_copy(update={"steps": tuple({**history.steps, **at_work}.values())})
 
     async def list_jobs(self, tenant: str, filter: JobFilter, *, page_size: int, page_token: str) -> JobPage:
         """One page, newest first, with counts by state. Raises InvalidRequest for a foreign page token."""
@@ -155,14 +150,14 @@ class Scheduler:
 
     async def watch_job(self, tenant: str, job_id: str, cursor: str) -> AsyncGenerator[JobEvent, None]:
         """The job's events behind the cursor, until it has ended. Raises NotFound, InvalidRequest."""
-        await self._describe(tenant, job_id)
-        handle = self._namespace(tenant).get_workflow_handle(job_id)
-        async with aclosing(watch(handle, self._heartbeats, tenant, job_id, cursor)) as events:
+        handle, history = self._handle(tenant, job_id), JobHistory()
+        events = watch(handle, self._heartbeats, history, tenant=tenant, job_id=job_id, cursor=cursor)
+        async with aclosing(events):
             async for event in events:
                 cursor = event.cursor
                 yield event
-        job = await self.get_job(tenant, job_id)
-        yield JobEvent(cursor=cursor, time=job.finished_at or datetime.now(UTC), job=job)
+        # The history knows all of a job that has ended: nobody else has to be asked.
+        yield JobEvent(cursor=cursor, time=history.latest_at, job=await self._told(tenant, job_id, history))
 
     async def cancel_job(self, tenant: str, job_id: str, *, reason: str, by: str) -> Job:
         """Asks the job to stop; one that has ended is returned as it is. Raises NotFound."""
@@ -227,7 +222,7 @@ class Scheduler:
             except WorkflowFailureError as error:
                 failure = failure_of(error.cause)
                 kind = errors.error_classes().get(failure.reason, errors.Internal)
-                raise kind(failure.message, **details_of(error.cause)) from error
+                raise kind(failure.message, **(details_of(error.cause) or {"hint": failure.hint})) from error
         profile = await self._store.read_bytes(names.dataset_profile_key(tenant, files.dataset_id))
         return Ingested(**files.model_dump(), profile=DatasetProfile.model_validate_json(profile))
 
@@ -235,6 +230,12 @@ class Scheduler:
         config = self._client.config()
         config["namespace"] = names.namespace(tenant)
         return Client(**config)
+
+    def _handle(self, tenant: str, job_id: str) -> WorkflowHandle[Any, Any]:
+        """The job's workflow. Raises NotFound for an id that no job can have: other workflows live beside the jobs."""
+        if not names.JOB_ID.match(job_id):
+            raise errors.NotFound.of("job", job_id)
+        return self._namespace(tenant).get_workflow_handle(job_id)
 
     async def _describe(self, tenant: str, job_id: str) -> DescribeWorkflowExecutionResponse:
         if not names.JOB_ID.match(job_id):
@@ -247,15 +248,22 @@ class Scheduler:
                 retry=True,
             )
 
-    async def _history(self, tenant: str, job_id: str) -> JobHistory:
-        history = JobHistory()
-        if names.JOB_ID.match(job_id):
-            with translated("job", job_id):
-                handle = self._namespace(tenant).get_workflow_handle(job_id)
-                async for event in handle.fetch_history_events():
-                    for _ in history.feed(event):
-                        continue
-        return history
+    async def _told(self, tenant: str, job_id: str, history: JobHistory) -> Job:
+        """The job as its history tells it, with what it left in storage. Raises NotFound where its files are deleted."""
+        plan, result = await asyncio.gather(
+            self._plan(tenant, job_id, plan_of(history.memo)), self._result(tenant, job_id, history.outcome)
+        )
+        return Job(
+            id=job_id,
+            **summary_of(history.memo).model_dump(),
+            state=history.state,
+            created_at=history.started_at,
+            finished_at=history.latest_at if history.state.is_final else None,
+            plan=plan,
+            steps=tuple(history.steps.values()),
+            result=result,
+            failure=history.failure,
+        )
 
     async def _plan(self, tenant: str, job_id: str, plan_sha256: str) -> TrainingPlan:
         """The plan; a job whose files are deleted is one no more. Raises NotFound."""
@@ -265,7 +273,9 @@ class Scheduler:
             raise errors.NotFound.of("job", job_id) from error
         return TrainingPlan.model_validate_json(text)
 
-    async def _result(self, tenant: str, job_id: str, outcome: TrainingOutcome) -> TrainingResult:
+    async def _result(self, tenant: str, job_id: str, outcome: TrainingOutcome | None) -> TrainingResult | None:
+        if outcome is None:
+            return None
         try:
             key = names.step_key(tenant, job_id, names.EVALUATE_STEP, names.STEP_REPORT)
             report = TrainingReport.model_validate_json(await self._store.read_bytes(key))

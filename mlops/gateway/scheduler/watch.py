@@ -18,13 +18,19 @@ from mlops.jobs.job import JobEvent, StepProgress, StepState
 
 
 async def watch(
-    handle: WorkflowHandle[Any, Any], heartbeats: Heartbeats, tenant: str, job_id: str, cursor: str
+    handle: WorkflowHandle[Any, Any],
+    heartbeats: Heartbeats,
+    history: JobHistory,
+    *,
+    tenant: str,
+    job_id: str,
+    cursor: str,
 ) -> AsyncGenerator[JobEvent, None]:
-    """Yields what happened behind the cursor and what happens next, until the job has ended.
+    """Yields what happened behind the cursor and what happens next, until the job has ended; fills the history.
 
-    Raises InvalidRequest for a cursor that is none, SchedulerUnavailable when Temporal goes away.
+    Raises NotFound, InvalidRequest for a cursor that is none, SchedulerUnavailable when Temporal goes away.
     """
-    place, latest, history = parse_cursor(cursor), cursor, JobHistory()
+    place, latest = parse_cursor(cursor), cursor
     inbox = _Inbox(handle, job_id)
     shown: dict[str, StepProgress] = {}
     try:
@@ -39,7 +45,7 @@ async def watch(
                     continue
                 for step in news:
                     told = history.steps.get(step.step)
-                    if told is not None and told.state is StepState.SCHEDULED and shown.get(step.step) != step:
+                    if told is not None and told.state is StepState.SCHEDULED and shown.get(step.step, told) != step:
                         shown[step.step] = step
                         yield JobEvent(cursor=latest, time=datetime.now(UTC), step=step)
     finally:
