@@ -18,7 +18,9 @@ def as_application_error(error: errors.MlopsError, *, step: str) -> ApplicationE
         "error_class": error.details.get("error_class", ""),
         "details": error.details,
     }
-    return ApplicationError(error.message, details, type=error.reason, non_retryable=not error.retryable)
+    # A quota says itself whether waiting helps: a file that is too large stays too large.
+    hopeless = isinstance(error, errors.QuotaExceeded) and error.retry_after_seconds is None
+    return ApplicationError(error.message, details, type=error.reason, non_retryable=hopeless or not error.retryable)
 
 
 @contextmanager

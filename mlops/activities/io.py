@@ -17,6 +17,7 @@ from mlops.activities.failures import translated
 from mlops.activities.heartbeat import Heartbeat
 from mlops.activities.plans import read_plan
 from mlops.activities.run_records import dataset_of, metrics_of, params_of, tags_of
+from mlops.activities.unbroken import unbroken
 from mlops.jobs.dataset import IngestJob, Source
 from mlops.jobs.job import StepState
 from mlops.jobs.report import ModelNotes, StepResult, TrainingReport
@@ -57,7 +58,8 @@ class IoWork(stubs.IoActivities):
     async def start_run(self, order: StepOrder) -> StartedRun:
         """The job's one run, found or made."""
         async with self._step(order.tenant, order.step):
-            return await self._run(order, await read_plan(self._host.store, order))
+            plan = await read_plan(self._host.store, order)
+            return await unbroken(self._run(order, plan))
 
     @activity.defn
     async def log_run(self, order: StepOrder) -> LoggedModel:
@@ -84,13 +86,15 @@ class IoWork(stubs.IoActivities):
             plan, notes = await asyncio.gather(read_plan(self._host.store, step), self._notes(step))
             if plan.model_name is None:
                 raise errors.InvalidRequest.of("spec.model_name", "there is no name to register the model under")
-            version = await self._host.tracking.register_version(
-                step.tenant,
-                model_name=plan.model_name,
-                model=order.model,
-                run_id=order.run_id,
-                job_id=step.job_id,
-                tags={**tags_of(step, plan), names.TAG_VERSIONS: notes.versions_text()},
+            version = await unbroken(
+                self._host.tracking.register_version(
+                    step.tenant,
+                    model_name=plan.model_name,
+                    model=order.model,
+                    run_id=order.run_id,
+                    job_id=step.job_id,
+                    tags={**tags_of(step, plan), names.TAG_VERSIONS: notes.versions_text()},
+                )
             )
             return RegisteredVersion(model_name=plan.model_name, version=version)
 

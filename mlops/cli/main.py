@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report(error: MlopsError) -> None:
     """Says what went wrong, with which value, and what to do."""
     violations = error.violations if isinstance(error, InvalidRequest) else {}
-    if len(violations) > 1:
+    if any(problem not in error.message for problem in violations.values()) or len(violations) > 1:
         _say(f"Error: {error.message.split(':', 1)[0]}")
         for field, problem in violations.items():
             _say(f"  {field}: {problem}")

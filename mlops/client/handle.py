@@ -109,8 +109,7 @@ class AsyncJobHandle:
             seconds = None if timeout is None else parse_duration(timeout, field="timeout").total_seconds()
             try:
                 async with asyncio.timeout(seconds):
-                    async for _ in self.watch():
-                        pass  # the last event leaves the whole job in self._job
+                    self._job = await self._jobs.wait(self.id)
             except TimeoutError as exc:
                 raise errors.DeadlineExceeded(
                     f"job {self.id!r} is still {self._job.state} after {seconds:g} s; it goes on, wait again for it",

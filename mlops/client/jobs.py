@@ -102,6 +102,13 @@ class AsyncJobs:
         async for event in watch_job(self._connection, job_id, cursor=cursor):
             yield event
 
+    async def wait(self, job_id: str) -> Job:
+        """Waits for the end of a job and returns it, however it ended. Reconnects by itself. Raises NotFound."""
+        async for event in watch_job(self._connection, job_id, end_only=True):
+            if event.job is not None:
+                return event.job
+        raise errors.Internal(f"the watch of job {job_id!r} ended without its last event")
+
     async def cancel(self, job_id: str, reason: str = "") -> Job:
         """Asks a job to stop and returns it at once. An ended job stays as it is. Raises NotFound."""
         request = jobs_pb2.CancelJobRequest(job_id=job_id, reason=reason)

@@ -11,7 +11,7 @@ from mlops.errors import InvalidRequest, NotFound
 from mlops.gateway.access import tenant_of
 from mlops.gateway.ports import SchedulerPort
 from mlops.gateway.submissions import Submission, Submissions
-from mlops.jobs.job import JobFilter
+from mlops.jobs.job import JobEvent, JobFilter
 from mlops.jobs.pages import page_size
 from mlops.jobs.training import TrainingSpec
 from mlops.storage.objects import ObjectStore
@@ -66,7 +66,12 @@ class Jobs:
         self, caller: Principal, request: pb.WatchJobRequest
     ) -> AsyncGenerator[pb.WatchJobResponse, None]:
         """A job's events, until it has ended."""
-        events = self._scheduler.watch_job(tenant_of(caller), _job_id(request.job_id), request.cursor)
+        tenant, job_id = tenant_of(caller), _job_id(request.job_id)
+        if request.end_only:
+            job = await self._scheduler.ended_job(tenant, job_id)
+            yield build_event(JobEvent(cursor=request.cursor, time=job.finished_at or datetime.now(UTC), job=job))
+            return
+        events = self._scheduler.watch_job(tenant, job_id, request.cursor)
         async with aclosing(events):
             async for event in events:
                 yield build_event(event)

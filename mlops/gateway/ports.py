@@ -41,6 +41,10 @@ class SchedulerPort(Protocol):
         """The job's events behind the cursor, until it has ended. Raises NotFound, InvalidRequest."""
         ...
 
+    async def ended_job(self, tenant: str, job_id: str) -> Job:
+        """The job, as soon as it has ended. Raises NotFound."""
+        ...
+
     async def cancel_job(self, tenant: str, job_id: str, *, reason: str, by: str) -> Job:
         """Asks the job to stop; one that has ended is returned as it is. Raises NotFound."""
         ...

@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from mlops import names
 from mlops.errors import InvalidRequest, NotFound, QuotaExceeded
+from mlops.gateway.backlog import Backlog
 from mlops.gateway.ports import SchedulerPort
 from mlops.jobs.dataset import Dataset
 from mlops.jobs.job import Job, Validated, steps_of
@@ -19,9 +20,6 @@ from mlops.jobs.value import Value
 from mlops.tenants.datasets import DatasetStore
 from mlops.tenants.store import TenantStore
 from mlops.tenants.tenant import Quota
-
-# When a full queue is worth another try: jobs take minutes.
-RETRY_SECONDS = 30.0
 
 
 def _job_id(text: str) -> str:
@@ -38,11 +36,7 @@ class Submission(Value):
 
 
 class Submissions:
-    """Accepts training jobs.
-
-    The limit on active jobs is checked and then used, without a lock: submissions at the very same moment may
-    pass it together. It bounds a tenant's backlog, and is no account that has to add up.
-    """
+    """Accepts training jobs."""
 
     def __init__(
         self,
@@ -56,6 +50,7 @@ class Submissions:
         self._scheduler = scheduler
         self._tenants = tenants
         self._datasets = datasets
+        self._backlog = Backlog(scheduler.active_jobs)
         self._host_cpus = largest_host_cpus
         self._host_memory_bytes = largest_host_memory_bytes
 
@@ -85,18 +80,11 @@ class Submissions:
     async def _admit(self, tenant: str, spec: TrainingSpec) -> TrainingPlan:
         quota, dataset = await self._look_up(tenant, spec)
         plan = await self._resolve(spec, dataset, quota)
-        active = await self._scheduler.active_jobs(tenant)
-        if active >= quota.max_active_jobs:
-            raise QuotaExceeded(
-                f"{active} jobs have not ended, and the tenant may have {quota.max_active_jobs}; wait for one to end",
-                limit="max_active_jobs",
-                retry_after_seconds=RETRY_SECONDS,
-            )
+        await self._backlog.admit(tenant, quota.max_active_jobs)
         return plan
 
     async def _look_up(self, tenant: str, spec: TrainingSpec) -> tuple[Quota, Dataset]:
-        dataset = await self._datasets.get(tenant, spec.dataset)
-        return (await self._tenants.get(tenant)).quota, dataset
+        return await asyncio.gather(self._tenants.quota(tenant), self._datasets.get_recent(tenant, spec.dataset))
 
     async def _resolve(self, spec: TrainingSpec, dataset: Dataset, quota: Quota) -> TrainingPlan:
         # A spec with thousands of columns takes tens of milliseconds, which no other call should wait for.

@@ -9,8 +9,9 @@ finds the one that it was given to last, whether or not that content was new. La
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from cachetools import TTLCache
 from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -30,6 +31,11 @@ MAX_NAME_CHARS = 200
 MAX_LABEL_KEY_CHARS = 63
 MAX_LABEL_VALUE_CHARS = 255
 
+# `get_recent` sees what another gateway deleted or labelled as much later.
+CACHE_TTL = timedelta(seconds=1)
+# About a kilobyte each.
+CACHE_COLUMNS = 20_000
+
 _COLUMNS = TypeAdapter(tuple[Column, ...])
 
 
@@ -39,6 +45,10 @@ class DatasetStore:
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = now) -> None:
         self._database = database
         self._clock = clock
+        # What was read last, by tenant and id: a sweep submits many jobs on one dataset.
+        self._cache: TTLCache[tuple[str, str], Dataset] = TTLCache(
+            CACHE_COLUMNS, CACHE_TTL.total_seconds(), getsizeof=_cache_size
+        )
 
     async def put(self, tenant: str, dataset: Dataset) -> Dataset:
         """Stores a dataset under its name. Of one that is there already, only the name and labels are taken.
@@ -58,7 +68,9 @@ class DatasetStore:
             for key, value in dataset.labels.items():
                 await session.merge(DatasetLabelRow(**whose, key=key, value=value))
             await session.flush()
-            return (await _datasets(session, [(row, dataset.name)], tenant))[0]
+            stored = (await _datasets(session, [(row, dataset.name)], tenant))[0]
+        self._cache.pop((tenant, dataset.id), None)
+        return stored
 
     async def get(self, tenant: str, id_or_name: str) -> Dataset:
         """A dataset by its id, under its latest name; or the one that was last given the name.
@@ -74,6 +86,16 @@ class DatasetStore:
             if found is None:
                 raise NotFound.of("dataset", id_or_name)
             return (await _datasets(session, [found], tenant))[0]
+
+    async def get_recent(self, tenant: str, id_or_name: str) -> Dataset:
+        """As `get`; of an id, as it was within the last second."""
+        dataset = self._cache.get((tenant, id_or_name))
+        if dataset is None:
+            dataset = await self.get(tenant, id_or_name)
+            # What a name finds may change at any moment.
+            if dataset.id == id_or_name and _cache_size(dataset) <= CACHE_COLUMNS:
+                self._cache[tenant, dataset.id] = dataset
+        return dataset
 
     async def list(
         self,
@@ -124,6 +146,7 @@ class DatasetStore:
                 raise NotFound.of("dataset", id)
             deleted = (await _datasets(session, [found], tenant))[0]
             await session.execute(delete(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.id == id))
+        self._cache.pop((tenant, id), None)
         return deleted
 
     async def blob_in_use(self, tenant: str, sha256: str) -> bool:
@@ -131,6 +154,10 @@ class DatasetStore:
         used = exists().where(DatasetRow.tenant == tenant, DatasetRow.sha256 == sha256)
         async with self._database.read() as session:
             return bool(await session.scalar(select(used)))
+
+
+def _cache_size(dataset: Dataset) -> int:
+    return len(dataset.profile.columns) + 1
 
 
 def _check(dataset: Dataset) -> None:

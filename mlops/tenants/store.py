@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from cachetools import TTLCache
 from pydantic import ValidationError
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +20,9 @@ from mlops.tenants.tables import TenantRow
 from mlops.tenants.tenant import NewTenant, Quota, Tenant, TenantState
 
 _LISTING = Listing.of("tenants")
+# A quota that another gateway changed holds here as much later.
+QUOTA_TTL = timedelta(seconds=1)
+QUOTA_ENTRIES = 10_000
 
 
 class TenantStore:
@@ -27,6 +31,7 @@ class TenantStore:
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = now) -> None:
         self._database = database
         self._clock = clock
+        self._quotas: TTLCache[str, Quota] = TTLCache(QUOTA_ENTRIES, QUOTA_TTL.total_seconds())
 
     async def create(self, new: NewTenant) -> Tenant:
         """A new tenant, in state PROVISIONING; or the one that has the slug, where it has the same settings.
@@ -63,6 +68,13 @@ class TenantStore:
         """The tenant, in whatever state. Raises NotFound."""
         async with self._database.read() as session:
             return tenant_of(await _row(session, slug))
+
+    async def quota(self, slug: str) -> Quota:
+        """What the tenant may use, as it was within the last second. Raises NotFound."""
+        quota = self._quotas.get(slug)
+        if quota is None:
+            quota = self._quotas[slug] = (await self.get(slug)).quota
+        return quota
 
     async def list(self, page_size: int = 0, page_token: str = "") -> tuple[tuple[Tenant, ...], str]:
         """One page by slug, and the token of the next ("" on the last). Raises InvalidRequest."""
@@ -108,7 +120,8 @@ class TenantStore:
             row.display_name = changed.display_name
             row.weight = changed.weight
             row.quota = changed.quota.model_dump(mode="json")
-            return changed
+        self._quotas.pop(slug, None)
+        return changed
 
     async def set_state(self, slug: str, state: TenantState) -> Tenant:
         """The tenant in its new state. Raises NotFound."""
@@ -121,6 +134,7 @@ class TenantStore:
         """Removes the tenant's row, and with it its keys and datasets. Nothing happens where there is none."""
         async with self._database.write() as session:
             await session.execute(delete(TenantRow).where(TenantRow.slug == slug))
+        self._quotas.pop(slug, None)
 
 
 async def _row(session: AsyncSession, slug: str, *, lock: bool = False) -> TenantRow:

@@ -1334,18 +1334,22 @@ class WatchJobRequest(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    END_ONLY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     cursor: _builtins.str
     """The cursor of the last event received; left out: from the start."""
+    end_only: _builtins.bool
+    """Send nothing but the last event, once the job has ended: for those who only wait."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         cursor: _builtins.str = ...,
+        end_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "end_only", b"end_only", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -208,13 +208,15 @@ def _fill(message: Message, value: BaseModel, path: Path, levels: int) -> None:
     known = type(value).model_fields
     for field in fields_of(message.DESCRIPTOR).values():
         found = getattr(value, field.name) if field.name in known else None
-        if found is None:
-            continue
-        here = (*path, field.name)
+        if found is None or not (found or field.has_presence):
+            continue  # absent, or the zero that an absent field stands for
         try:
-            _set(message, field, found, here, levels)
+            if field.shape is Shape.SCALAR and field.holder is Holder.ONE:
+                setattr(message, field.name, found)
+            else:
+                _set(message, field, found, (*path, field.name), levels)
         except (ValueError, OverflowError, TypeError) as error:
-            raise InvalidRequest.of(join(here), f"cannot be sent: {error}") from error
+            raise InvalidRequest.of(join((*path, field.name)), f"cannot be sent: {error}") from error
 
 
 def _set(message: Message, field: Field, value: Any, path: Path, levels: int) -> None:
@@ -227,7 +229,7 @@ def _set(message: Message, field: Field, value: Any, path: Path, levels: int) ->
         elif field.shape is Shape.DURATION:
             target.FromTimedelta(value)
         else:
-            setattr(message, field.name, _to_scalar(field, value))
+            setattr(message, field.name, field.numbers[value])
     elif field.holder is Holder.MAP:
         for key, item in value.items():
             if field.shape is Shape.MESSAGE:

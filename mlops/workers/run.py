@@ -88,7 +88,11 @@ class Run:
             return error
         given = {name: value for name, value in error.details.items() if value}
         details: dict[str, Any] = {"hint": "ask for more memory", "peak_bytes": self.peak_bytes}
-        return errors.MemoryLimitExceeded(error.message, **{**details, "limit_bytes": self.limit_bytes, **given})
+        message, limit = error.message, memory.shown(self.limit_bytes)
+        if limit not in message:
+            # scikit-learn's own words: how much it asked for, but neither what it had nor what it may have.
+            message = f"{message} (the step held {memory.shown(self.peak_bytes)} of its limit of {limit})"
+        return errors.MemoryLimitExceeded(message, **{**details, "limit_bytes": self.limit_bytes, **given})
 
 
 def closed() -> errors.ChildCrashed:

@@ -57,9 +57,11 @@ async def _train(job: TrainingJob) -> TrainingOutcome:
         activity_id=names.EVALUATE_STEP,
         **policies.cpu(job),
     )
+    _go_on()
     model: LoggedModel = await workflow.execute_activity_method(
         IoActivities.log_run, _order(job, names.LOG_STEP), activity_id=names.LOG_STEP, **policies.io()
     )
+    _go_on()
     version: RegisteredVersion | None = None
     if job.model_name is not None:
         version = await workflow.execute_activity_method(
@@ -68,6 +70,7 @@ async def _train(job: TrainingJob) -> TrainingOutcome:
             activity_id=names.REGISTER_STEP,
             **policies.io(),
         )
+        _go_on()
     await workflow.execute_activity_method(
         IoActivities.end_run,
         EndedRun(tenant=job.tenant, job_id=job.job_id, status=RunStatus.FINISHED, run_id=run.run_id),
@@ -122,6 +125,13 @@ async def _all(first: Coroutine[Any, Any, StartedRun], *rest: Coroutine[Any, Any
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
     return run.result()
+
+
+def _go_on() -> None:
+    """Raises CancelledError in a task that was asked to stop: a step that ended well all the same swallows it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _stop(work: asyncio.Task[TrainingOutcome]) -> None:

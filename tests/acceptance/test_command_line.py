@@ -169,10 +169,10 @@ def test_a_training_is_followed_from_the_command_to_the_model(team: Shell) -> No
 
 def test_a_job_is_cancelled_and_then_deleted(team: Shell, until: Callable[..., None]) -> None:
     words = ["train", "-d", "churn", "-t", "left", "--feature", "age", "--feature", "spend", "--feature", "paperless"]
-    words += ["-e", "RandomForestClassifier", "-p", "n_estimators=200000", "--name", "never", "--no-watch"]
+    words += ["-e", "HistGradientBoostingClassifier", "-p", "max_iter=1000000", "--name", "never", "--no-watch"]
     job = team.json(*words)
     assert job["state"] in ("queued", "running")
-    until(lambda: "tree" in team.mlops("job", "get", job["id"]), 60)
+    until(lambda: "iteration" in team.mlops("job", "get", job["id"]), 60)
     refused = team.run("job", "delete", job["id"], "--yes")
     assert refused.code == 6
     assert "has not ended" in refused.err

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
@@ -22,7 +23,7 @@ from tests.fixtures.chaos import (
     in_mid_fit,
     is_alive,
     poll,
-    scheduled,
+    reached,
     steady_fit,
 )
 from tests.fixtures.stack import RunningStack
@@ -32,6 +33,12 @@ pytestmark = pytest.mark.timeout(400)
 Benches = Callable[[], Bench]
 # The promise is one second; this machine is shared and noisy.
 FREED_WITHIN_SECONDS = 3.0
+# What a job that was cancelled in a step does not begin any more.
+AFTERWARDS = {
+    names.START_RUN_STEP: {names.EVALUATE_STEP, names.LOG_STEP, names.REGISTER_STEP, names.FINISH_STEP},
+    names.LOG_STEP: {names.REGISTER_STEP, names.FINISH_STEP},
+    names.REGISTER_STEP: {names.FINISH_STEP},
+}
 
 
 def cores() -> int:
@@ -49,7 +56,7 @@ def test_a_job_over_its_memory_limit_fails_with_the_figures_while_its_neighbour_
     assert failure is not None
     assert (failure.step, failure.reason) == (names.FIT_STEP, "MEMORY_LIMIT_EXCEEDED")
     assert "64.0 MiB" in failure.message
-    assert failure.message.count("MiB") == 2, "what was held, and what was allowed"
+    assert failure.message.count("MiB") > 1, "what was held, and what was allowed"
     assert "memory" in failure.hint
     greedy.assert_undone(job, "FAILED")
     assert attempt_of(spared, names.FIT_STEP) == 1
@@ -58,14 +65,15 @@ def test_a_job_over_its_memory_limit_fails_with_the_figures_while_its_neighbour_
 
 def test_a_job_over_its_time_limit_fails_and_frees_its_core(chaos_stack: RunningStack, bench: Benches) -> None:
     tenant = bench()
-    job = tenant.start(deaf_fit(), time_limit="6s")
+    job = tenant.start(deaf_fit(), time_limit="8s")
+    reached(job, names.FIT_STEP, StepState.RUNNING)
     child = busy_child(chaos_stack)
     with pytest.raises(errors.JobFailed):
         job.wait(timeout=60)
     failure = job.refresh().failure
     assert failure is not None
     assert failure.reason == "TIME_LIMIT_EXCEEDED"
-    assert "6 s" in failure.message
+    assert "8 s" in failure.message
     assert "time_limit" in failure.hint
     assert not is_alive(child)
     tenant.assert_undone(job, "FAILED")
@@ -76,7 +84,9 @@ def test_cancelling_a_fit_that_hears_no_signal_frees_its_cores_at_once_for_anoth
 ) -> None:
     holder, waiter = bench(), bench()
     job = holder.start(deaf_fit(), cpus=cores())
+    reached(job, names.FIT_STEP, StepState.RUNNING)
     child = busy_child(chaos_stack)
+    reached(job, names.START_RUN_STEP, StepState.SUCCEEDED)
     waiting = waiter.start(steady_fit(20))
     poll(lambda: _at(waiting, names.FIT_STEP) is StepState.WAITING, "the other tenant's wait for a core")
     asked = time.monotonic()
@@ -92,31 +102,30 @@ def test_cancelling_a_fit_that_hears_no_signal_frees_its_cores_at_once_for_anoth
     holder.assert_undone(job, "KILLED")
 
 
-def test_a_job_cancelled_while_it_is_logged_or_registered_leaves_no_version(bench: Benches) -> None:
+@pytest.mark.parametrize("step", [names.START_RUN_STEP, names.LOG_STEP, names.REGISTER_STEP])
+def test_a_job_cancelled_while_it_writes_to_mlflow_leaves_an_ended_run_and_no_version(
+    bench: Benches, step: str
+) -> None:
     tenant = bench()
-    steps = (names.LOG_STEP, names.REGISTER_STEP)
-    jobs = {}
-    for step in steps:
-        jobs[step] = tenant.start(steady_fit(20), name=step)
-        scheduled(jobs[step], step)
-        jobs[step].cancel()
-    for step, job in jobs.items():
-        with pytest.raises(errors.JobCancelled):
-            job.wait(timeout=60)
-        tenant.assert_undone(job, "KILLED")
-        assert step not in tenant.mlflow.models()
+    job = tenant.start(steady_fit(100 if step == names.START_RUN_STEP else 10))
+    reached(job, step, StepState.RUNNING)
+    job.cancel()
+    with pytest.raises(errors.JobCancelled):
+        job.wait(timeout=60)
+    assert [one.state for one in job.refresh().steps if one.step in AFTERWARDS[step]] == []
+    tenant.assert_undone(job, "KILLED")
 
 
 def test_a_job_that_scikit_learn_refuses_leaves_its_run_failed_and_no_version(bench: Benches) -> None:
     tenant = bench()
-    # A learning rate of 1e200 overflows: the fit itself fails, after it has begun.
-    job = tenant.start(steady_fit(20).set_params(loss="exponential", learning_rate=1e200, init="zero"))
+    # The first step takes a while, so that the run exists before the second one is found to be impossible.
+    job = tenant.start(make_pipeline(PolynomialFeatures(5), PCA(n_components=100_000), LogisticRegression()))
     with pytest.raises(errors.JobFailed):
         job.wait(timeout=60)
     failure = job.refresh().failure
     assert failure is not None
-    assert failure.reason == "FIT_FAILED"
-    assert failure.error_class
+    assert (failure.reason, failure.error_class) == ("FIT_FAILED", "ValueError")
+    assert "n_components" in failure.message
     tenant.assert_undone(job, "FAILED")
 
 

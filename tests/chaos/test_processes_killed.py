@@ -8,7 +8,7 @@ import pytest
 
 from mlops import names
 from mlops.jobs.job import StepState
-from tests.fixtures.chaos import Bench, attempt_of, busy_child, in_mid_fit, is_alive, scheduled, steady_fit
+from tests.fixtures.chaos import Bench, attempt_of, busy_child, in_mid_fit, is_alive, reached, steady_fit
 from tests.fixtures.stack import RunningStack
 
 pytestmark = pytest.mark.timeout(400)
@@ -40,7 +40,7 @@ def test_a_killed_part_costs_neither_a_job_in_mid_fit_nor_one_that_is_logged(
     tenant = bench()
     fitting = tenant.start(steady_fit(500), name="long")
     logging = tenant.start(steady_fit(50), name="short")
-    scheduled(logging, names.LOG_STEP)
+    reached(logging, names.LOG_STEP, StepState.SCHEDULED)
     in_mid_fit(fitting, beyond=0.0)
     before = chaos_stack.pid(part)
     chaos_stack.kill_part(part)
@@ -56,7 +56,7 @@ def test_a_part_killed_while_a_version_is_registered_registers_no_second_one(
 ) -> None:
     tenant = bench()
     job = tenant.start(steady_fit(20))
-    scheduled(job, names.REGISTER_STEP)
+    reached(job, names.REGISTER_STEP, StepState.SCHEDULED)
     chaos_stack.kill_part(part)
     tenant.assert_done_once(job)
     assert len(tenant.mlflow.versions("model")) == 1

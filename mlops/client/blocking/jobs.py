@@ -93,6 +93,10 @@ class Jobs:
         """What happens to a job, from its start or behind `cursor`, until its end. Reconnects by itself."""
         yield from self._loop.iterate(self._jobs.watch(job_id, cursor))
 
+    def wait(self, job_id: str) -> Job:
+        """Waits for the end of a job and returns it, however it ended. Reconnects by itself. Raises NotFound."""
+        return self._loop.run(self._jobs.wait(job_id))
+
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Asks a job to stop and returns it at once. An ended job stays as it is. Raises NotFound."""
         return self._loop.run(self._jobs.cancel(job_id, reason))

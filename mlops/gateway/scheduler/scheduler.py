@@ -17,7 +17,7 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionResponse,
     RequestCancelWorkflowExecutionRequest,
 )
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistoryEventFilterType
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
@@ -47,6 +47,8 @@ class Scheduler:
         self._client = client
         self._store = store
         self._retention = retention
+        # All of them share one connection.
+        self._clients: dict[str, Client] = {}
         self._heartbeats = Heartbeats(self._describe)
         self.provider = NamespaceProvider(client, retention=retention)
 
@@ -159,6 +161,17 @@ class Scheduler:
         # The history knows all of a job that has ended: nobody else has to be asked.
         yield JobEvent(cursor=cursor, time=history.latest_at, job=await self._told(tenant, job_id, history))
 
+    async def ended_job(self, tenant: str, job_id: str) -> Job:
+        """The job, as soon as it has ended: one call that Temporal answers then. Raises NotFound."""
+        handle = self._handle(tenant, job_id)
+        closing = handle.fetch_history_events(
+            wait_new_event=True, event_filter_type=WorkflowHistoryEventFilterType.CLOSE_EVENT
+        )
+        with translated("job", job_id):
+            async for _ in closing:
+                continue
+        return await self.get_job(tenant, job_id)
+
     async def cancel_job(self, tenant: str, job_id: str, *, reason: str, by: str) -> Job:
         """Asks the job to stop; one that has ended is returned as it is. Raises NotFound."""
         job = await self.get_job(tenant, job_id)
@@ -227,9 +240,12 @@ class Scheduler:
         return Ingested(**files.model_dump(), profile=DatasetProfile.model_validate_json(profile))
 
     def _namespace(self, tenant: str) -> Client:
-        config = self._client.config()
-        config["namespace"] = names.namespace(tenant)
-        return Client(**config)
+        client = self._clients.get(tenant)
+        if client is None:
+            config = self._client.config()
+            config["namespace"] = names.namespace(tenant)
+            client = self._clients[tenant] = Client(**config)
+        return client
 
     def _handle(self, tenant: str, job_id: str) -> WorkflowHandle[Any, Any]:
         """The job's workflow. Raises NotFound for an id that no job can have: other workflows live beside the jobs."""
