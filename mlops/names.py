@@ -97,8 +97,6 @@ INGEST_STEP = "ingest"
 
 TRAINING_WORKFLOW = "Training"
 INGEST_WORKFLOW = "Ingest"
-# What MlopsKind holds for workflows that are no jobs.
-INGEST_KIND = "ingest"
 
 
 def ingest_workflow(source: str) -> str:
@@ -160,6 +158,11 @@ def dataset_prefix(tenant: str, dataset: str) -> str:
 def job_prefix(tenant: str, job: str) -> str:
     """Everything a job wrote."""
     return f"{tenant_prefix(tenant)}/jobs/{job}"
+
+
+def request_key(tenant: str, job: str) -> str:
+    """Notes the fingerprint of the request that took a job id; it outlives the job, so that an id means one request."""
+    return f"{tenant_prefix(tenant)}/requests/{job}"
 
 
 def plan_key(tenant: str, job: str, plan_sha256: str) -> str:

@@ -13,14 +13,29 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 GIB = 1024**3
 
 
+CGROUP = Path("/sys/fs/cgroup")
+# What jobs may have of the memory; the rest is for the system and the platform's own processes.
+MEMORY_FOR_JOBS = 0.8
+
+
 def machine_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Cores that this process may use: of the machine, its affinity and its container the fewest."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    return max(1, min(cores, int(quota) // int(period))) if quota.isdigit() and period.isdigit() else cores
 
 
-def machine_memory_bytes() -> int:
-    """Physical memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def memory_for_jobs_bytes() -> int:
+    """Four fifths of the memory of this machine, or of its container where that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _cgroup("memory.max")
+    return int(MEMORY_FOR_JOBS * (min(physical, int(limit)) if limit.isdigit() else physical))
+
+
+def _cgroup(name: str) -> str:
+    """A limit of the container (cgroup version 2); "" or "max" where there is none."""
+    file = CGROUP / name
+    return file.read_text().strip() if file.exists() else ""
 
 
 class _Process(BaseSettings):
@@ -29,7 +44,9 @@ class _Process(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True)
 
     temporal_address: str = Field(default="127.0.0.1:7233", description="host:port of Temporal's frontend")
-    storage_url: str = Field(description="fsspec URL below which everything is stored: file:///srv/mlops, s3://bucket/x")
+    storage_url: str = Field(
+        description="fsspec URL below which everything is stored: file:///srv/mlops, s3://bucket/x"
+    )
     storage_options: dict[str, Any] = Field(
         default_factory=dict, description="JSON handed to fsspec: endpoint_url, key, secret, …"
     )
@@ -64,7 +81,7 @@ class GatewaySettings(_Process, _Tracking):
     source_options: dict[str, Any] = Field(default_factory=dict, description="JSON handed to fsspec for the sources")
     largest_host_cpus: int = Field(default_factory=machine_cores, ge=1, description="cores of the largest CPU host")
     largest_host_memory_bytes: int = Field(
-        default_factory=machine_memory_bytes, ge=1, description="memory for jobs on the largest CPU host"
+        default_factory=memory_for_jobs_bytes, ge=1, description="memory for jobs on the largest CPU host"
     )
     retention: timedelta = Field(default=timedelta(days=30), ge=timedelta(days=1), description="how long jobs are kept")
     shutdown_grace: timedelta = timedelta(seconds=10)
@@ -83,7 +100,7 @@ class CpuWorkerSettings(_Process):
     """The worker that owns the process pool."""
 
     cores: int = Field(default_factory=machine_cores, ge=1, description="cores given to jobs")
-    memory_bytes: int = Field(default_factory=machine_memory_bytes, ge=1, description="memory given to jobs")
+    memory_bytes: int = Field(default_factory=memory_for_jobs_bytes, ge=1, description="memory given to jobs")
     scratch_dir: Path = Field(description="a directory of this host for cached datasets and work files")
     cache_bytes: int = Field(default=20 * GIB, ge=0, description="how much of the data cache is kept")
     stop_grace: timedelta = Field(

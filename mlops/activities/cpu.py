@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import stamina
 from temporalio import activity
@@ -16,7 +16,7 @@ from temporalio.client import Client
 
 from mlops import errors, names
 from mlops.activities.delivery import deliver
-from mlops.activities.failures import translated
+from mlops.activities.failures import as_application_error, translated
 from mlops.activities.heartbeat import Heartbeat
 from mlops.activities.plans import read_plan
 from mlops.jobs.dataset import IngestedFiles, IngestTask
@@ -32,9 +32,10 @@ from mlops.workflows import stubs
 
 # Steps that took longer than this deliver their result themselves.
 LONG_STEP_SECONDS = 5.0
-INGEST_CPUS = 1
+INGEST_TRIES = 2
 INGEST_MEMORY_BYTES = 4 * GIB
 INGEST_TIME_LIMIT = timedelta(hours=6)
+OTHER_HOST_DELAY = timedelta(seconds=5)
 
 Call = TypeVar("Call", contravariant=True)
 OnProgress = Callable[[float | None, str, dict[str, float]], None]
@@ -94,6 +95,20 @@ class CpuHost:
     memory_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one step may use, and how often it may crash."""
+
+    resources: Resources
+    time_limit: timedelta
+    max_attempts: int
+
+    @classmethod
+    def of(cls, plan: TrainingPlan) -> Self:
+        """The limits that a job asked for."""
+        return cls(resources=plan.resources, time_limit=plan.time_limit, max_attempts=plan.max_attempts)
+
+
 class CpuWork(stubs.CpuActivities):
     """The CPU activities of one tenant."""
 
@@ -112,9 +127,12 @@ class CpuWork(stubs.CpuActivities):
                 async with self._work(names.INGEST_STEP) as (out, beat):
                     source = out.parent / "source"
                     await store.get_file(blob, source, share=True)
-                    limits = Resources(cpus=INGEST_CPUS, memory_bytes=min(INGEST_MEMORY_BYTES, self._host.memory_bytes))
-                    call = IngestCall(task=task, source=source, out=out)
-                    outcome = await self._run(ingest, call, limits, INGEST_TIME_LIMIT, beat)
+                    limits = Limits(
+                        resources=Resources(memory_bytes=min(INGEST_MEMORY_BYTES, self._host.memory_bytes)),
+                        time_limit=INGEST_TIME_LIMIT,
+                        max_attempts=INGEST_TRIES,
+                    )
+                    outcome = await self._run(ingest, IngestCall(task=task, source=source, out=out), limits, beat)
                     (out / names.PROFILE_FILE).write_text(outcome.value.model_dump_json())
                     prefix = names.dataset_prefix(task.tenant, task.dataset_id)
                     await self._put(prefix, out, last=names.PROFILE_FILE)
@@ -131,13 +149,8 @@ class CpuWork(stubs.CpuActivities):
             if done is None:
                 plan = await read_plan(self._host.store, order)
                 async with self._work(order.step) as (out, beat), self._data(order, plan) as data:
-                    outcome = await self._run(
-                        fit_step,
-                        StepCall(task=_task(order, plan), data=data, out=out),
-                        plan.resources,
-                        plan.time_limit,
-                        beat,
-                    )
+                    call = StepCall(task=_task(order, plan), data=data, out=out)
+                    outcome = await self._run(fit_step, call, Limits.of(plan), beat)
                     seconds = outcome.seconds
                     done = outcome.value.model_copy(update={"peak_memory_bytes": outcome.peak_memory_bytes})
                     (out / names.STEP_RESULT).write_text(done.model_dump_json())
@@ -160,13 +173,8 @@ class CpuWork(stubs.CpuActivities):
                         step: await self._results(order, step, out.parent / step)
                         for step in (names.FIT_STEP, *(names.fold_step(i) for i in range(plan.folds)))
                     }
-                    outcome = await self._run(
-                        evaluate,
-                        EvaluateCall(task=_task(order, plan), inputs=inputs, out=out),
-                        plan.resources,
-                        plan.time_limit,
-                        beat,
-                    )
+                    call = EvaluateCall(task=_task(order, plan), inputs=inputs, out=out)
+                    outcome = await self._run(evaluate, call, Limits.of(plan), beat)
                     report = outcome.value
                     await self._put(prefix, out, last=names.STEP_REPORT)
             return Evaluated(
@@ -191,25 +199,37 @@ class CpuWork(stubs.CpuActivities):
     def _data(self, order: StepOrder, plan: TrainingPlan) -> AbstractAsyncContextManager[Path]:
         return self._host.cache.hold(self._host.store, names.dataset_key(order.tenant, plan.dataset_id))
 
-    async def _run(
-        self,
-        function: Callable[[Any, Any], Any],
-        call: Any,
-        resources: Resources,
-        time_limit: timedelta,
-        beat: Heartbeat,
-    ) -> Outcome:
+    async def _run(self, function: Callable[[Any, Any], Any], call: Any, limits: Limits, beat: Heartbeat) -> Outcome:
+        resources = limits.resources
         beat.show(StepState.WAITING, message="waiting for a free core")
-        async with self._host.cores.lease(self._tenant, resources.cpus, resources.memory_bytes):
+        async with self._leased(resources, beat.step):
             beat.show(StepState.RUNNING)
-            return await self._host.pool.run(
-                function,
-                call,
-                threads=resources.cpus,
-                memory_bytes=resources.memory_bytes,
-                time_limit=time_limit,
-                on_progress=lambda fraction, message, values: beat.show(StepState.RUNNING, fraction, message, values),
-            )
+            try:
+                return await self._host.pool.run(
+                    function,
+                    call,
+                    threads=resources.cpus,
+                    memory_bytes=resources.memory_bytes,
+                    time_limit=limits.time_limit,
+                    on_progress=lambda fraction, message, values: beat.show(
+                        StepState.RUNNING, fraction, message, values
+                    ),
+                )
+            except errors.ChildCrashed as error:
+                again = activity.info().attempt < limits.max_attempts
+                raise as_application_error(error, step=beat.step, retryable=again) from error
+
+    @asynccontextmanager
+    async def _leased(self, resources: Resources, step: str) -> AsyncIterator[None]:
+        """The step's cores, once they are free. A step that this host can never fit is left to a larger one."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(
+                    self._host.cores.lease(self._tenant, resources.cpus, resources.memory_bytes)
+                )
+            except errors.QuotaExceeded as error:
+                raise as_application_error(error, step=step, retryable=True, delay=OTHER_HOST_DELAY) from error
+            yield
 
     async def _results(self, order: StepOrder, step: str, into: Path) -> Path:
         """A step's files, without its model."""

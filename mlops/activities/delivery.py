@@ -10,7 +10,7 @@ from typing import Any
 
 import stamina
 from temporalio import activity
-from temporalio.client import AsyncActivityCancelledError, Client
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 AWAY = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
@@ -26,8 +26,6 @@ async def deliver(client: Client, result: Any) -> None:
         with attempt:
             try:
                 await handle.complete(result)
-            except AsyncActivityCancelledError:
-                break
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise

@@ -22,6 +22,11 @@ class Heartbeat:
         self._progress = StepProgress(step=step, state=StepState.WAITING, attempt=activity.info().attempt)
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def step(self) -> str:
+        """The step whose heart it is."""
+        return self._progress.step
+
     def show(
         self,
         state: StepState,

@@ -26,6 +26,7 @@ from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, Regist
 from mlops.jobs.training import StepOrder, TrainingPlan
 from mlops.storage.objects import ObjectStore
 from mlops.storage.sources import SourceRoots
+from mlops.tracking.claim import together
 from mlops.tracking.protocol import ModelFiles, Tracking
 from mlops.workflows import stubs
 
@@ -69,14 +70,13 @@ class IoWork(stubs.IoActivities):
             run = await self._run(order, plan)
             report, results = await asyncio.gather(self._report(order), self._results(order, plan))
             points = metrics_of(report, results, since=activity.info().scheduled_time)
-            model = asyncio.create_task(self._log_model(order, plan, run))
-            await asyncio.gather(
-                model,
+            model, *_ = await together(
+                self._log_model(order, plan, run),
                 self._host.tracking.log_metrics(order.tenant, run.run_id, points),
                 self._host.tracking.log_dataset(order.tenant, run.run_id, dataset_of(plan)),
                 *(self._log_file(order, run, name) for name in (names.STEP_REPORT, *report.plots)),
             )
-            return model.result()
+            return LoggedModel.model_validate(model)
 
     @activity.defn
     async def register_version(self, order: RegisterOrder) -> RegisteredVersion:

@@ -79,7 +79,7 @@ def add_to(app: typer.Typer) -> None:
         seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
         cpus: Annotated[int | None, typer.Option(help="Cores of each step.")] = None,
         memory: Annotated[str | None, typer.Option(help="Memory of each step: 2GiB.")] = None,
-        time_limit: Annotated[str | None, typer.Option(help="How long the job may take: 30m.")] = None,
+        time_limit: Annotated[str | None, typer.Option(help="How long each step may run: 30m.")] = None,
         max_attempts: Annotated[int | None, typer.Option(help="How often a step that crashed is tried.")] = None,
         label: Labels = None,
         request_id: Annotated[

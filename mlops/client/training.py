@@ -40,7 +40,7 @@ class TrainingOptions(TypedDict, total=False):
     cpus: int
     # Bytes, or a text such as "2GiB": of each step's process.
     memory: int | str
-    # Seconds, a timedelta, or a text such as "30m": of the whole job.
+    # Seconds, a timedelta, or a text such as "30m": of each step, once it has its cores.
     time_limit: timedelta | float | str
     # How often a step is tried that failed for a passing reason.
     max_attempts: int

@@ -74,6 +74,7 @@ class TrainingSpec(Value):
     # Left out: the model is logged, but not registered.
     model_name: str | None = None
     resources: Resources = Resources()
+    # How long each step may run once it has its cores.
     time_limit: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0), le=timedelta(days=7))
     # How often a step is tried when it failed for a passing reason (a crash, a service that is away).
     max_attempts: int = Field(default=3, ge=1, le=10)

@@ -62,14 +62,12 @@ def up(
     with _local_extra(dir):
         from rich.console import Console
 
-        from mlops.local.config import StackConfig
         from mlops.local.stack import Stack
         from mlops.logs import configure_logs
 
         configure_logs("console", "WARNING")
         ports = {"gateway": port, "temporal": temporal_port, "temporal_ui": temporal_ui_port, "mlflow": mlflow_port}
-        config = StackConfig.open(dir, **ports)
-        stack = Stack(directory=dir, config=config, grace_seconds=grace, source_roots=tuple(source_root or ()))
+        stack = Stack(directory=dir, ports=ports, grace_seconds=grace, source_roots=tuple(source_root or ()))
         asyncio.run(_up(Console(), stack))
 
 

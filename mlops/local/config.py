@@ -52,8 +52,10 @@ class StackConfig(BaseModel):
 
     @classmethod
     def open(cls, directory: Path, **ports: int | None) -> Self:
-        """The directory's configuration, made on first use; ports that are given win and are kept."""
-        directory.mkdir(parents=True, exist_ok=True)
+        """The directory's configuration, made on first use; ports that are given win.
+
+        Nothing is written: that is for a stack that holds the directory's lock.
+        """
         file = directory / FILE
         given = {name: port for name, port in ports.items() if port is not None}
         if file.exists():
@@ -61,7 +63,6 @@ class StackConfig(BaseModel):
             config = config.model_copy(update={"ports": config.ports.model_copy(update=given)})
         else:
             config = cls(ports=Ports(**{**_free_ports(), **given}))
-        config.save(directory)
         return config
 
     def save(self, directory: Path) -> None:

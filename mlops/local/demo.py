@@ -18,7 +18,6 @@ from mlops import errors, names
 from mlops.client import AsyncClient
 from mlops.client.handle import AsyncJobHandle
 from mlops.jobs.job import Job, JobEvent, JobState, StepState
-from mlops.local.config import StackConfig
 from mlops.local.stack import Stack
 
 JOB_SECONDS = 180.0
@@ -43,7 +42,7 @@ async def run_demo(console: Console, *, directory: Path | None, keep: bool) -> i
         if directory is None:
             directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mlops-demo-")))
         with console.status("Starting Temporal, MLflow, gateway and two workers (about 15 s) …"):
-            stack = await Stack(directory=directory, config=StackConfig.open(directory)).__aenter__()
+            stack = await Stack(directory=directory).__aenter__()
         try:
             console.print(f"[bold]1. The stack is up:[/bold] gateway {stack.address}, MLflow {stack.mlflow_url}")
             code = await _story(console, stack)
@@ -153,8 +152,9 @@ def _advance(progress: Progress, bar: TaskID, fractions: dict[str, float], event
 
 
 def _show_results(console: Console, assignments: Sequence[Assignment], jobs: Sequence[Job]) -> None:
-    table = Table(title="Results", title_justify="left")
-    for heading in ("Tenant", "Data", "Main metric", "Value", "All fits", "Model"):
+    # Narrow: whole in 80 columns, which is what there is where nobody looks on.
+    table = Table(title="Results", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("Tenant", "Data", "Metric", "Value", "Fits", "Model"):
         table.add_column(heading, no_wrap=True)
     for one, job in zip(assignments, jobs, strict=True):
         if job.result is None:

@@ -34,13 +34,22 @@ class Stack:
     """`async with Stack(directory=…) as stack:` runs everything until the block ends; jobs go on at the next start."""
 
     directory: Path
-    config: StackConfig
+    # Ports to take instead of those that are kept or free: gateway, temporal, temporal_ui, mlflow.
+    ports: Mapping[str, int | None] = field(default_factory=dict)
     grace_seconds: float = 10.0
     # URL prefixes to register datasets from, beside the directory's own; {tenant} stands for the tenant's slug.
     source_roots: tuple[str, ...] = ()
+    _config: StackConfig | None = None
     _parts: dict[str, Supervised] = field(default_factory=dict)
     _lock: IO[str] | None = None
     _pids: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> StackConfig:
+        """Ports and secrets. Raises FailedPrecondition before the start."""
+        if self._config is None:
+            raise errors.FailedPrecondition("The stack is not started")
+        return self._config
 
     @property
     def address(self) -> str:
@@ -77,6 +86,7 @@ class Stack:
 
     async def _start(self) -> None:
         self._take_lock()
+        self.config.save(self.directory)
         self._end_leftovers()
         for name in ("logs", "storage", "mlflow", "scratch"):
             (self.directory / name).mkdir(exist_ok=True)
@@ -131,6 +141,8 @@ class Stack:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")},
             "MLOPS_TEMPORAL_ADDRESS": f"127.0.0.1:{self.config.ports.temporal}",
+            # Below the supervisor's own, so that what is handed back is handed back before the end.
+            "MLOPS_SHUTDOWN_GRACE": str(self.grace_seconds / 2),
             "MLOPS_STORAGE_URL": (self.directory / "storage").absolute().as_uri(),
             "PYTHONUNBUFFERED": "1",
         }
@@ -169,7 +181,7 @@ class Stack:
             created = await client.tenants.create(self.config.tenant, display_name="The first tenant of this stack")
             # Without a key an earlier start made it, and died before it could keep the key.
             key = created.key or await client.keys.create("owner", role="owner", tenant=self.config.tenant)
-        self.config = self.config.model_copy(update={"tenant_key": key.secret})
+        self._config = self.config.model_copy(update={"tenant_key": key.secret})
         self.config.save(self.directory)
 
     def _take_lock(self) -> None:

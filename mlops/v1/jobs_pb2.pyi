@@ -289,7 +289,7 @@ class TrainingSpec(_message.Message):
     def resources(self) -> Global___Resources: ...
     @_builtins.property
     def time_limit(self) -> _duration_pb2.Duration:
-        """One hour where it is left out."""
+        """How long each step may run once it has its cores; one hour where it is left out."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...

@@ -20,6 +20,7 @@ from functools import cache
 from types import NoneType
 from typing import Any, TypeVar, get_args
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -104,25 +105,22 @@ class _Reader:
         levels: int = 0,
         estimators: int = 0,
     ) -> dict[str, Any]:
-        plain: dict[str, Any] = {}
         estimators += message.DESCRIPTOR.full_name == ESTIMATOR
         if levels > MAX_MESSAGE_DEPTH or estimators > MAX_ESTIMATOR_DEPTH:
             self.too_deep = True
             rule = f"{MAX_ESTIMATOR_DEPTH} estimators or {MAX_MESSAGE_DEPTH} messages"
             self.problems[join(path)] = f"is nested more than {rule} deep"
-            return plain
-        expected = _expected(model) if model is not None else {}
-        for field in fields_of(message.DESCRIPTOR).values():
-            says_none, inner = expected.get(field.name, (False, None))
-            if field.has_presence and not message.HasField(field.name):
-                if says_none:
-                    plain[field.name] = None
-                continue
-            value = getattr(message, field.name)
+            return {}
+        fields = fields_of(message.DESCRIPTOR)
+        plain = _absent(message.DESCRIPTOR, model)
+        models = _models(model) if model is not None else {}
+        # Of a field that is not there, `_absent` says it all: most fields of most messages are not.
+        for descriptor, value in message.ListFields():
+            field = fields[descriptor.name]
             if field.shape is Shape.SCALAR:
                 plain[field.name] = _scalars(field, value)
                 continue
-            convert = self._converter(field, inner, levels, estimators)
+            convert = self._converter(field, models.get(field.name), levels, estimators)
             here = (*path, field.name)
             if field.holder is Holder.ONE:
                 if field.shape is not Shape.ENUM or value != 0:
@@ -155,20 +153,51 @@ class _Reader:
             return None
 
 
+def _absent(message: Descriptor, model: type[BaseModel] | None) -> dict[str, Any]:
+    """What an empty message stands for."""
+    scalars, lists, maps = _zeros(message, model)
+    return {**scalars, **{name: [] for name in lists}, **{name: {} for name in maps}}
+
+
 @cache
-def _expected(model: type[BaseModel]) -> Mapping[str, tuple[bool, type[BaseModel] | None]]:
-    """Of each field: whether it must be there but may be None, and the model of its items."""
-    return {name: _expectation(field) for name, field in model.model_fields.items()}
+def _zeros(message: Descriptor, model: type[BaseModel] | None) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Zero of each scalar, None of what must be there but may be None; and the names of lists and maps."""
+    scalars: dict[str, Any] = {}
+    fields = fields_of(message)
+    for name, field in fields.items():
+        if field.has_presence:
+            if model is not None and name in model.model_fields and _says_none(model.model_fields[name]):
+                scalars[name] = None
+        elif field.holder is Holder.ONE and field.shape is Shape.SCALAR:
+            scalars[name] = message.fields_by_name[name].default_value
+    lists = [name for name, field in fields.items() if field.holder is Holder.MANY]
+    return scalars, lists, [name for name, field in fields.items() if field.holder is Holder.MAP]
 
 
-def _expectation(field: FieldInfo) -> tuple[bool, type[BaseModel] | None]:
+def _says_none(field: FieldInfo) -> bool:
+    return field.is_required() and NoneType in _kinds(field)
+
+
+@cache
+def _models(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
+    """The models of the items of the fields that hold models."""
+    kinds = {name: _kinds(field) for name, field in model.model_fields.items()}
+    found = {name: [kind for kind in all_ if _is_model(kind)] for name, all_ in kinds.items()}
+    return {name: models[0] for name, models in found.items() if models}
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _kinds(field: FieldInfo) -> set[Any]:
+    """Every type that the field's annotation names."""
     waiting, found = [field.annotation], set[Any]()
     while waiting:
         annotation = waiting.pop()
         found.add(annotation)
         waiting.extend(get_args(annotation))
-    models = [kind for kind in found if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return field.is_required() and NoneType in found, models[0] if models else None
+    return found
 
 
 def _scalars(field: Field, value: Any) -> Any:
@@ -205,9 +234,9 @@ def _fill(message: Message, value: BaseModel, path: Path, levels: int) -> None:
         raise InvalidRequest.of(join(path[:6]), f"is nested more than {MAX_MESSAGE_DEPTH} messages deep")
     # An empty message that is present has to say so itself.
     message.SetInParent()
-    known = type(value).model_fields
+    values = value.__dict__
     for field in fields_of(message.DESCRIPTOR).values():
-        found = getattr(value, field.name) if field.name in known else None
+        found = values.get(field.name)
         if found is None or not (found or field.has_presence):
             continue  # absent, or the zero that an absent field stands for
         try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from datetime import timedelta
+from pathlib import Path
 
+import psutil
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -28,9 +31,8 @@ async def run(settings: CpuWorkerSettings) -> None:
     """Serves every tenant until SIGTERM or SIGINT."""
     configure_logs(settings.log_format, settings.log_level)
     stop = stop_event()
-    work_dir = settings.scratch_dir / "work"
-    # What an earlier process was at is of no use to anyone.
-    shutil.rmtree(work_dir, ignore_errors=True)
+    work_dir = settings.scratch_dir / "work" / str(os.getpid())
+    _sweep(work_dir.parent)
     cores = FairShare(settings.cores, settings.memory_bytes)
     async with ProcessPool(settings.cores, stop_grace=settings.stop_grace) as pool:
         host = CpuHost(
@@ -64,6 +66,13 @@ async def run(settings: CpuWorkerSettings) -> None:
             gone=cores.remove,
         )
         await workers.run(stop)
+
+
+def _sweep(directory: Path) -> None:
+    """Removes what processes of this host that are gone were at: it is of no use to anyone."""
+    for left in directory.glob("*"):
+        if not (left.name.isdigit() and psutil.pid_exists(int(left.name))) or left.name == str(os.getpid()):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 if __name__ == "__main__":

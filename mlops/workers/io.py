@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
@@ -17,6 +18,8 @@ from mlops.tracking.mlflow import MlflowTracking
 from mlops.workers.sandbox import SANDBOX, WORKFLOWS
 from mlops.workers.signals import stop_event
 from mlops.workers.tenancy import TenantWorkers, connect
+
+HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 
 async def run(settings: IoWorkerSettings) -> None:
@@ -40,6 +43,8 @@ async def run(settings: IoWorkerSettings) -> None:
             workflow_runner=SANDBOX,
             build_id=__version__,
             max_cached_workflows=100,
+            # A cancellation reaches an activity with the answer to its next heartbeat.
+            max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
             max_concurrent_activities=20,
             workflow_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=4, initial=1),
             activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=4, initial=1),

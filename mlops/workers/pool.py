@@ -182,7 +182,8 @@ class ProcessPool:
         timer = None
         if time_limit is not None:
             late = errors.TimeLimitExceeded(
-                f"The step ran longer than its limit of {time_limit}; it was stopped",
+                f"The step ran longer than its time limit of {time_limit.total_seconds():g} s; it was stopped",
+                hint="Give the job a longer time_limit, more cpus, or a smaller estimator",
                 limit_seconds=time_limit.total_seconds(),
             )
             timer = asyncio.get_running_loop().call_later(time_limit.total_seconds(), run.end, late)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from temporalio.exceptions import (
@@ -24,7 +23,8 @@ def failure_of(error: BaseException, *, step: str = "") -> JobFailure:
         details = _details(cause)
         return JobFailure(
             step=str(details.get("step") or step),
-            reason=cause.type or "INTERNAL",
+            # Temporal's own kinds (WorkerShutdown) mean nothing to a data scientist.
+            reason=cause.type if cause.type in errors.error_classes() else errors.reason_of(errors.ChildCrashed),
             error_class=str(details.get("error_class", "")),
             message=cause.message,
             hint=str(details.get("hint", "")),
@@ -70,14 +70,4 @@ def _details(error: ApplicationError) -> dict[str, Any]:
     return error.details[0] if error.details and isinstance(error.details[0], dict) else {}
 
 
-def time_limit_failure(limit: timedelta) -> JobFailure:
-    """The job's own time limit passed."""
-    return JobFailure(
-        step="",
-        reason=errors.reason_of(errors.TimeLimitExceeded),
-        message=f"The job did not end within its time limit of {limit.total_seconds():g} s",
-        hint="Give the job a longer time_limit, more cpus, fewer folds, or a smaller estimator",
-    )
-
-
-__all__ = ["as_application_error", "details_of", "failure_of", "is_cancelled_exception", "time_limit_failure"]
+__all__ = ["as_application_error", "details_of", "failure_of", "is_cancelled_exception"]

@@ -14,6 +14,11 @@ from mlops.jobs.training import TrainingJob
 # A worker that is gone is noticed after this; an outage of Temporal that is shorter costs no work.
 HEARTBEAT_TIMEOUT = timedelta(seconds=30)
 
+# How long a step may wait for its cores.
+LONGEST_WAIT = timedelta(days=7)
+# Tries of a step beyond the job's own.
+REPLACEMENTS = 10
+
 # What trying again cannot mend.
 PERMANENT = [
     errors.reason_of(kind)
@@ -23,16 +28,20 @@ PERMANENT = [
 
 
 def cpu(job: TrainingJob) -> dict[str, Any]:
-    """A step on the CPU queue: as many tries as the job allows, each within the job's time limit."""
+    """A step on the CPU queue.
+
+    The job's time limit is the child's, and counts from the moment it has its cores: waiting for them is not the
+    job's fault. The job's tries are for crashes, and the activity counts them; what goes on top is for workers that
+    are replaced and services that are away.
+    """
     return {
         "task_queue": names.CPU_QUEUE,
-        # Waiting for a core counts as started, so the bound here is the job's own, with room for a restart.
-        "start_to_close_timeout": job.time_limit + timedelta(minutes=5),
+        "start_to_close_timeout": job.time_limit + LONGEST_WAIT,
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
             initial_interval=timedelta(milliseconds=500),
             maximum_interval=timedelta(seconds=30),
-            maximum_attempts=job.max_attempts,
+            maximum_attempts=job.max_attempts + REPLACEMENTS,
             non_retryable_error_types=PERMANENT,
         ),
         # The job is over only when its core is free.
@@ -41,9 +50,10 @@ def cpu(job: TrainingJob) -> dict[str, Any]:
 
 
 def io() -> dict[str, Any]:
-    """A step on the IO queue: a service that is away is waited for, as long as the job's time limit allows."""
+    """A step on the IO queue: a service that is away is waited for, for a day."""
     return {
         "task_queue": names.IO_QUEUE,
+        "schedule_to_close_timeout": timedelta(days=1),
         "start_to_close_timeout": timedelta(minutes=10),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
@@ -56,8 +66,8 @@ def io() -> dict[str, Any]:
 
 
 def undo() -> dict[str, Any]:
-    """A compensation: tried for a day, since nobody else will do it."""
-    return {**io(), "schedule_to_close_timeout": timedelta(days=1)}
+    """A compensation: nobody else will do it."""
+    return io()
 
 
 def ingest_cpu() -> dict[str, Any]:
@@ -67,12 +77,18 @@ def ingest_cpu() -> dict[str, Any]:
         "start_to_close_timeout": timedelta(hours=6),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": RetryPolicy(
-            initial_interval=timedelta(milliseconds=500), maximum_attempts=3, non_retryable_error_types=PERMANENT
+            initial_interval=timedelta(milliseconds=500), maximum_attempts=5, non_retryable_error_types=PERMANENT
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     }
 
 
 def ingest_io() -> dict[str, Any]:
-    """Copying a source."""
-    return {**io(), "start_to_close_timeout": timedelta(hours=6)}
+    """Copying a source: somebody waits for the answer, so a source that is away is soon said to be."""
+    return {
+        **io(),
+        "start_to_close_timeout": timedelta(hours=6),
+        "retry_policy": RetryPolicy(
+            initial_interval=timedelta(milliseconds=200), maximum_attempts=4, non_retryable_error_types=PERMANENT
+        ),
+    }

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, RunStatus, StartedRun
     from mlops.jobs.training import StepOrder, TrainingJob
     from mlops.workflows import policies
-    from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception, time_limit_failure
+    from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
     from mlops.workflows.stubs import CpuActivities, IoActivities
 
 STATE = SearchAttributeKey.for_keyword(names.ATTRIBUTE_STATE)
@@ -30,18 +30,11 @@ class TrainingWorkflow:
     async def run(self, job: TrainingJob) -> TrainingOutcome:
         """Runs the job; a failure or a cancellation ends the run and leaves no version behind."""
         _show(JobState.RUNNING)
-        work = asyncio.create_task(_train(job))
         try:
-            # Not asyncio.timeout: a cancelled activity raises ActivityError, which it would let pass as a failure.
-            done, _ = await workflow.wait([work], timeout=job.time_limit.total_seconds())
-            if not done:
-                await _stop(work)
-                raise as_application_error(time_limit_failure(job.time_limit))
-            return work.result()
+            return await _train(job)
         except BaseException as error:
             if is_cancelled_exception(error):
                 _show(JobState.CANCELLING)
-                await _stop(work)
                 await _undo(job, RunStatus.KILLED, "cancelled")
                 raise
             failure = failure_of(error)
@@ -134,15 +127,12 @@ def _go_on() -> None:
         raise asyncio.CancelledError
 
 
-async def _stop(work: asyncio.Task[TrainingOutcome]) -> None:
-    """Cancels what is under way and waits until its cores are free."""
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
-
-
 async def _undo(job: TrainingJob, status: RunStatus, message: str) -> None:
-    """The one compensation: the version goes, the run ends. Shielded, since the workflow may be cancelled."""
-    await asyncio.shield(
+    """The one compensation: the version goes, the run ends.
+
+    Neither a cancellation that comes now nor a failure of its own changes how the job ended.
+    """
+    undo = asyncio.create_task(
         workflow.execute_activity_method(
             IoActivities.end_run,
             EndedRun(
@@ -156,6 +146,13 @@ async def _undo(job: TrainingJob, status: RunStatus, message: str) -> None:
             **policies.undo(),
         )
     )
+    while not undo.done():
+        try:
+            await workflow.wait([undo])
+        except asyncio.CancelledError:
+            workflow.logger.info("cancelled once more; the compensation goes on")
+    if undo.exception() is not None:
+        workflow.logger.error("the compensation failed", exc_info=undo.exception())
 
 
 def _show(state: JobState) -> None:

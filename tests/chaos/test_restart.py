@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mlops.cli import exits
 from tests.fixtures.chaos import Bench, in_mid_fit, is_alive, new_bench, poll, steady_fit
 from tests.fixtures.stack import RunningStack, launch
 
@@ -104,9 +105,9 @@ def test_a_second_stack_on_the_same_directory_is_refused(chaos_stack: RunningSta
         timeout=60,
         check=False,
     )
-    assert second.returncode == 1
-    assert "Another stack runs on" in second.stdout
-    assert "--dir" in second.stdout
+    assert second.returncode == exits.CONFLICT
+    assert "Another stack runs on" in second.stderr
+    assert "--dir" in second.stderr
     assert (chaos_stack.directory / "stack.json").read_bytes() == before, "the first one's settings stay as they are"
     assert {part: chaos_stack.pid(part) for part in PARTS} == pids
     assert chaos_stack.process.poll() is None

@@ -12,6 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -288,3 +290,28 @@ async def test_a_retried_request_does_not_change_the_plan_of_its_running_job(sch
     # The name of the dataset stands for newer data by now; the request is the same.
     await submit(scheduler, tenant, "train-1", dataset_id="ds-" + "9" * 32)
     assert (await scheduler.get_job(tenant, "train-1")).plan == a_plan()
+
+
+async def test_the_id_of_a_deleted_job_is_not_taken_again(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    async with workers(temporal, tenant, Ledger()):
+        await submit(scheduler, tenant, "train-1")
+        await watched(scheduler, tenant, "train-1")
+    await scheduler.delete_job(tenant, "train-1")
+    with pytest.raises(errors.RequestIdReused):
+        await submit(scheduler, tenant, "train-1")
+
+
+async def test_a_foreign_namespace_is_not_taken_over(scheduler: Scheduler, temporal: Client) -> None:
+    slug = f"t-{uuid4().hex[:10]}"
+    retention = Duration(seconds=86400)
+    await temporal.workflow_service.register_namespace(
+        RegisterNamespaceRequest(namespace=slug, description="payments", workflow_execution_retention_period=retention)
+    )
+    deadline = time.monotonic() + 20
+    while True:  # a new namespace takes a moment to be seen
+        with pytest.raises((errors.FailedPrecondition, errors.NotFound)) as refused:
+            await scheduler.provider.ensure(a_tenant(slug))
+        if refused.type is errors.FailedPrecondition:
+            break
+        assert time.monotonic() < deadline
+    assert slug not in {served.slug for served in await served_tenants(temporal)}

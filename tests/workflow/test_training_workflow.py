@@ -120,13 +120,18 @@ async def test_a_permanent_failure_is_tried_once_and_undone(temporal: Client) ->
     assert (failure.message, failure.hint) == ("could not convert string to float: 'a'", "encode it")
 
 
-async def test_a_crashed_child_is_tried_again_as_often_as_the_job_allows(temporal: Client) -> None:
+async def test_a_step_outlives_more_workers_than_it_may_crash(time_skipping: WorkflowEnvironment) -> None:
     ledger = Ledger()
-    ledger.behaviour["fit"] = lambda: failing(errors.ChildCrashed("the process died of SIGSEGV"), "fit")
-    async with workers(temporal, ledger):
-        cause = await ended_with(await start(temporal, a_job(max_attempts=4)))
-    assert ledger.calls.count("fit") == 4
-    assert failure_of(cause).reason == "CHILD_CRASHED"
+
+    async def replaced() -> None:
+        if ledger.calls.count("fit") < 6:
+            raise ApplicationError("Worker is shutting down", type="WorkerShutdown")
+
+    ledger.behaviour["fit"] = replaced
+    async with workers(time_skipping.client, ledger):
+        outcome = await (await start(time_skipping.client, a_job(max_attempts=1, folds=0))).result()
+    assert outcome.model_version == 1
+    assert ledger.calls.count("fit") == 6
 
 
 async def test_a_service_that_is_away_is_waited_for(time_skipping: WorkflowEnvironment) -> None:
@@ -192,13 +197,41 @@ async def test_a_job_cancelled_while_it_registers_takes_its_version_back(tempora
     assert [(ended.status, ended.model_name) for ended in ledger.ended] == [(RunStatus.KILLED, "churn")]
 
 
-async def test_a_job_over_its_time_limit_fails_with_that_reason(temporal: Client) -> None:
+async def test_a_step_over_its_time_limit_fails_the_job_at_once(temporal: Client) -> None:
     ledger = Ledger()
-    ledger.behaviour["fold-0"] = until_cancelled
+    late = errors.TimeLimitExceeded("The step ran longer than its time limit of 1 s; it was stopped", hint="more time")
+    ledger.behaviour["fold-0"] = lambda: failing(late, "fold-0")
     async with workers(temporal, ledger):
-        cause = await ended_with(await start(temporal, a_job(time_limit=timedelta(seconds=1), max_attempts=1)))
-    failure = failure_of(cause)
-    assert isinstance(cause, ApplicationError)
-    assert failure.reason == "TIME_LIMIT_EXCEEDED"
-    assert "1 s" in failure.message
+        cause = await ended_with(await start(temporal, a_job()))
+    assert ledger.calls.count("fold-0") == 1
+    assert failure_of(cause).reason == "TIME_LIMIT_EXCEEDED"
     assert [ended.status for ended in ledger.ended] == [RunStatus.FAILED]
+
+
+async def test_a_cancellation_during_the_compensation_does_not_break_it_off(temporal: Client) -> None:
+    ledger = Ledger()
+    cancelled = asyncio.Event()
+
+    async def until_cancelled_once_more() -> None:
+        await asyncio.wait_for(cancelled.wait(), 20)
+
+    ledger.behaviour["fold-0"] = lambda: failing(errors.DataInvalid("a column is missing"), "fold-0")
+    ledger.behaviour["end-run"] = until_cancelled_once_more
+    async with workers(temporal, ledger):
+        handle = await start(temporal, a_job())
+        await until(lambda: "end-run" in ledger.calls)
+        await handle.cancel()
+        await asyncio.sleep(0.3)
+        cancelled.set()
+        cause = await ended_with(handle)
+    assert failure_of(cause).reason == "DATA_INVALID", "how the job ended was settled before"
+    assert ledger.calls.count("end-run") == 1
+
+
+async def test_a_failed_compensation_does_not_hide_why_the_job_failed(temporal: Client) -> None:
+    ledger = Ledger()
+    ledger.behaviour["fit"] = lambda: failing(errors.FitFailed("no"), "fit")
+    ledger.behaviour["end-run"] = lambda: failing(errors.PermissionDenied("the account is gone"), "finish")
+    async with workers(temporal, ledger):
+        cause = await ended_with(await start(temporal, a_job()))
+    assert (failure_of(cause).reason, failure_of(cause).step) == ("FIT_FAILED", "fit")

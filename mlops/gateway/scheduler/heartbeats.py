@@ -12,7 +12,6 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from mlops import errors
 from mlops.jobs.job import StepProgress, StepState
 
 log = structlog.get_logger(__name__)
@@ -79,9 +78,8 @@ class Heartbeats:
             await asyncio.sleep(INTERVAL_SECONDS)
             try:
                 steps = steps_at_work(await self._describe(tenant, job_id))
-            except errors.MlopsError as error:
-                # The history's long poll decides what the watcher is told; progress just pauses.
-                log.debug("no progress to be had", tenant=tenant, job_id=job_id, error=error.message)
+            except Exception as error:  # noqa: BLE001  # the history decides what watchers are told; progress pauses
+                log.warning("no progress to be had", tenant=tenant, job_id=job_id, error=str(error))
                 continue
             for listener in self._pollers[(tenant, job_id)].listeners:
                 listener(steps)

@@ -22,7 +22,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from mlops import names
+from mlops import errors, names
 from mlops.gateway.scheduler.translate import AWAY, translated
 from mlops.tenants.tenant import Tenant
 
@@ -64,7 +64,7 @@ class NamespaceProvider:
     async def _register(self, tenant: str) -> None:
         request = RegisterNamespaceRequest(
             namespace=names.namespace(tenant),
-            description=f"mlops tenant {tenant}",
+            description=_description(tenant),
             workflow_execution_retention_period=_duration(self._retention),
         )
         # The server allows a burst of twenty, and then says so.
@@ -75,6 +75,17 @@ class NamespaceProvider:
                 except RPCError as error:
                     if error.status is not RPCStatusCode.ALREADY_EXISTS:
                         raise
+                    await self._check_ours(tenant)
+
+    async def _check_ours(self, tenant: str) -> None:
+        """A cluster may be shared: a namespace of somebody else's is not taken over, and so never deleted."""
+        found = await self._client.workflow_service.describe_namespace(
+            DescribeNamespaceRequest(namespace=names.namespace(tenant))
+        )
+        if found.namespace_info.description != _description(tenant):
+            raise errors.FailedPrecondition(
+                f"The Temporal namespace {names.namespace(tenant)!r} exists and is not this platform's; take another slug"
+            )
 
     async def _add_attributes(self, tenant: str) -> None:
         namespace = names.namespace(tenant)
@@ -113,6 +124,11 @@ def _retry(statuses: tuple[RPCStatusCode, ...]) -> AsyncIterator[stamina.Attempt
         wait_initial=0.05,
         wait_max=2.0,
     )
+
+
+def _description(tenant: str) -> str:
+    """What marks a namespace as ours from its first moment."""
+    return f"mlops tenant {tenant}"
 
 
 def _duration(value: timedelta) -> Duration:

@@ -38,6 +38,10 @@ from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import details_of, failure_of
 
 OPEN = "ExecutionStatus = 'Running'"
+# Stands in for the fingerprint of the request of a deleted job.
+DELETED = b"deleted"
+# Of taking in one dataset, whatever happens.
+INGEST_LIMIT = timedelta(hours=12)
 
 
 class Scheduler:
@@ -64,6 +68,7 @@ class Scheduler:
             dataset_id=plan.dataset_id,
             model_name=plan.model_name,
         )
+        await self._check_unused(tenant, job_id, fingerprint)
         text = plan.model_dump_json().encode()
         plan_sha256 = hashlib.sha256(text).hexdigest()
         job = TrainingJob(
@@ -94,6 +99,7 @@ class Scheduler:
                 if existing is None:
                     raise errors.SchedulerUnavailable(f"Job {job_id!r} is being deleted; try again") from error
                 return existing
+        await self._store.write_bytes(names.request_key(tenant, job_id), fingerprint.encode())
         return accepted(job_id, summary, plan, created_at=datetime.now(UTC))
 
     async def find_submission(self, tenant: str, job_id: str, fingerprint: str) -> Job | None:
@@ -103,10 +109,17 @@ class Scheduler:
         except errors.NotFound:
             return None
         if fingerprint_of(info) != fingerprint:
-            raise errors.RequestIdReused(
-                f"Request id {job_id!r} was used for a different request; take a new one", request_id=job_id
-            )
+            raise _reused(job_id)
         return job_of(info)
+
+    async def _check_unused(self, tenant: str, job_id: str, fingerprint: str) -> None:
+        """A job id means one request, also when the job is long forgotten: its run and its version go by that id."""
+        try:
+            known = await self._store.read_bytes(names.request_key(tenant, job_id))
+        except errors.NotFound:
+            return
+        if known != fingerprint.encode():
+            raise _reused(job_id)
 
     async def get_job(self, tenant: str, job_id: str) -> Job:
         """The job with plan, steps, and result or failure. Raises NotFound."""
@@ -174,9 +187,10 @@ class Scheduler:
 
     async def cancel_job(self, tenant: str, job_id: str, *, reason: str, by: str) -> Job:
         """Asks the job to stop; one that has ended is returned as it is. Raises NotFound."""
-        job = await self.get_job(tenant, job_id)
+        job = job_of((await self._describe(tenant, job_id)).workflow_execution_info)
         if job.state.is_final:
-            return job
+            return await self.get_job(tenant, job_id)
+        # Nothing but Temporal is asked: a core is freed even while the storage is away.
         with translated("job", job_id):
             await self._client.workflow_service.request_cancel_workflow_execution(
                 RequestCancelWorkflowExecutionRequest(
@@ -196,6 +210,7 @@ class Scheduler:
         info = (await self._describe(tenant, job_id)).workflow_execution_info
         if info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
             raise errors.FailedPrecondition(f"Job {job_id!r} has not ended; cancel it first")
+        await self._store.write_bytes(names.request_key(tenant, job_id), DELETED)
         with translated("job", job_id):
             await self._client.workflow_service.delete_workflow_execution(
                 DeleteWorkflowExecutionRequest(
@@ -229,6 +244,7 @@ class Scheduler:
                 task_queue=names.IO_QUEUE,
                 result_type=IngestedFiles,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                execution_timeout=INGEST_LIMIT,
             )
             try:
                 files: IngestedFiles = await handle.result()
@@ -305,6 +321,12 @@ class Scheduler:
             *(client.count_workflows(f"({query}) AND {STATE_QUERIES[state]}") for state in states)
         )
         return {state: found.count for state, found in zip(states, counts, strict=True)}
+
+
+def _reused(job_id: str) -> errors.RequestIdReused:
+    return errors.RequestIdReused(
+        f"Request id {job_id!r} was used for a different request; take a new one", request_id=job_id
+    )
 
 
 def _between(query: str, start: datetime, end: datetime) -> str:

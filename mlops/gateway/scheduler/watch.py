@@ -56,14 +56,14 @@ class _Inbox:
     """History events one by one; of heartbeats only the newest, however slowly they are read."""
 
     def __init__(self, handle: WorkflowHandle[Any, Any], job_id: str) -> None:
-        self._queue: asyncio.Queue[HistoryEvent | errors.MlopsError | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[HistoryEvent | Exception | None] = asyncio.Queue()
         self._steps: Steps | None = None
         self._reader = asyncio.create_task(self._read(handle, job_id))
 
     async def get(self) -> HistoryEvent | Steps:
         """The next event, or what the steps are at; raises what ended the reading."""
         news = await self._queue.get()
-        if isinstance(news, errors.MlopsError):
+        if isinstance(news, Exception):
             raise news
         if news is not None:
             return news
@@ -86,5 +86,5 @@ class _Inbox:
                 async for event in handle.fetch_history_events(wait_new_event=True):
                     self._queue.put_nowait(event)
             self._queue.put_nowait(errors.NotFound.of("job", job_id))
-        except errors.MlopsError as error:
+        except Exception as error:  # noqa: BLE001  # raised again by `get`, in the watcher's own task
             self._queue.put_nowait(error)
