@@ -143,7 +143,7 @@ class Intake:
             return await self._scheduler.ingest(tenant, job)
         except DataInvalid as error:
             await self._forget(tenant, job)
-            raise InvalidRequest.of(field, f"{error.message} {error.hint}".strip()) from error
+            raise InvalidRequest.of(field, f"{error.message.rstrip('.')}. {error.hint}".strip()) from error
         except MlopsError as error:
             # What may still be read by a worker that we have only lost sight of stays for the next try.
             if not error.retryable:

@@ -21,7 +21,6 @@ from mlops.tenants.datasets import DatasetStore
 from mlops.tenants.store import TenantStore
 from mlops.tenants.tenant import Quota
 
-
 # A plan of so many columns is resolved in less than a millisecond.
 QUICK_COLUMNS = 200
 

@@ -85,8 +85,10 @@ class Stack:
         await self._stop()
 
     async def _start(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        self.config.save(self.directory)
+        self._config = StackConfig.open(self.directory, **self.ports)
+        self._config.save(self.directory)
         self._end_leftovers()
         for name in ("logs", "storage", "mlflow", "scratch"):
             (self.directory / name).mkdir(exist_ok=True)
@@ -142,7 +144,7 @@ class Stack:
             **{name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")},
             "MLOPS_TEMPORAL_ADDRESS": f"127.0.0.1:{self.config.ports.temporal}",
             # Below the supervisor's own, so that what is handed back is handed back before the end.
-            "MLOPS_SHUTDOWN_GRACE": str(self.grace_seconds / 2),
+            "MLOPS_SHUTDOWN_GRACE": f"PT{self.grace_seconds / 2:.3f}S",
             "MLOPS_STORAGE_URL": (self.directory / "storage").absolute().as_uri(),
             "PYTHONUNBUFFERED": "1",
         }

@@ -112,9 +112,10 @@ class _Reader:
             self.problems[join(path)] = f"is nested more than {rule} deep"
             return {}
         fields = fields_of(message.DESCRIPTOR)
-        plain = _absent(message.DESCRIPTOR, model)
+        scalars, lists, maps = _absent(message.DESCRIPTOR, model)
+        plain: dict[str, Any] = {**scalars, **{name: [] for name in lists}, **{name: {} for name in maps}}
         models = _models(model) if model is not None else {}
-        # Of a field that is not there, `_absent` says it all: most fields of most messages are not.
+        # Most fields of most messages are not there.
         for descriptor, value in message.ListFields():
             field = fields[descriptor.name]
             if field.shape is Shape.SCALAR:
@@ -153,15 +154,9 @@ class _Reader:
             return None
 
 
-def _absent(message: Descriptor, model: type[BaseModel] | None) -> dict[str, Any]:
-    """What an empty message stands for."""
-    scalars, lists, maps = _zeros(message, model)
-    return {**scalars, **{name: [] for name in lists}, **{name: {} for name in maps}}
-
-
 @cache
-def _zeros(message: Descriptor, model: type[BaseModel] | None) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Zero of each scalar, None of what must be there but may be None; and the names of lists and maps."""
+def _absent(message: Descriptor, model: type[BaseModel] | None) -> tuple[dict[str, Any], list[str], list[str]]:
+    """What an empty message stands for: scalars (None where one must be there but may be None), lists, maps."""
     scalars: dict[str, Any] = {}
     fields = fields_of(message)
     for name, field in fields.items():
@@ -237,8 +232,9 @@ def _fill(message: Message, value: BaseModel, path: Path, levels: int) -> None:
     values = value.__dict__
     for field in fields_of(message.DESCRIPTOR).values():
         found = values.get(field.name)
-        if found is None or not (found or field.has_presence):
-            continue  # absent, or the zero that an absent field stands for
+        # What is absent stands for zero, but not for -0.0.
+        if found is None or not (found or field.has_presence or isinstance(found, float)):
+            continue
         try:
             if field.shape is Shape.SCALAR and field.holder is Holder.ONE:
                 setattr(message, field.name, found)

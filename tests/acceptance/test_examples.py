@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.shell import Shell
 from tests.fixtures.stack import RunningStack
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +58,17 @@ def test_the_readmes_example_is_short_and_runs_when_it_is_pasted(stack: RunningS
     pasted = tmp_path / "pasted.py"
     pasted.write_text(block)
     assert run(pasted, stack, tmp_path).startswith(LAST_LINES["quickstart.py"])
+
+
+def test_the_quickstarts_commands_run_in_their_order(stack: RunningStack, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    [data] = text.split("```python\n")[1:]
+    subprocess.run([sys.executable, "-c", data.partition("```")[0]], cwd=tmp_path, timeout=120, check=True)
+    _, key = stack.new_tenant()
+    variables = {**stack.environment, "MLOPS_API_KEY": key, "MLOPS_CONFIG": str(tmp_path / "config.toml")}
+    shell = Shell(directory=tmp_path, environment=variables)
+    commands = [line.strip() for line in text.splitlines() if line.startswith("    mlops ")]
+    assert commands.pop(0) == "mlops up"
+    assert len(commands) >= 8
+    said = [shell.mlops(*shlex.split(command)[1:]) for command in commands]
+    assert "churn, version 2" in "".join(said)

@@ -32,7 +32,7 @@ print(json.dumps({
     "predictions": [str(one) for one in model.predict(rows)],
     "pyfunc": [str(one) for one in mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)],
     "status": run.info.status,
-    "accuracy": run.data.metrics["accuracy"],
+    "accuracy": run.data.metrics["holdout_accuracy"],
     "job": run.data.tags["mlops.job_id"],
 }))
 """
