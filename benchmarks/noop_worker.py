@@ -31,9 +31,7 @@ class NoopTraining:
 
 async def serve(address: str, tenant: str) -> None:
     stop = stop_event()
-    client = await Client.connect(
-        address, namespace=names.namespace(tenant), data_converter=pydantic_data_converter
-    )
+    client = await Client.connect(address, namespace=names.namespace(tenant), data_converter=pydantic_data_converter)
     async with Worker(
         client,
         task_queue=names.IO_QUEUE,

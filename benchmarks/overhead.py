@@ -89,8 +89,10 @@ async def main() -> None:
         },
         notes=(
             f"{SINGLE_JOBS} single jobs each, by turns; then {ROUNDS} rounds of {ROUND_JOBS} jobs each, by turns: medians.",
-            "mlops: AsyncClient.submit and wait: key, quota, dataset, the plan resolved and stored, the job indexed; a watch"
-            " stream to its end, with the whole job as its last event. Temporal: start_workflow and result.",
+            (
+                "mlops: AsyncClient.submit and wait: key, quota, dataset, the plan resolved and stored, the job indexed; a watch"
+                " stream to its end, with the whole job as its last event. Temporal: start_workflow and result."
+            ),
             f"Load of the machine ({os.cpu_count()} cores) before the run: {before:.2f}.",
         ),
     )
@@ -98,7 +100,8 @@ async def main() -> None:
 
 async def latencies(ways: Ways) -> tuple[list[float], list[float]]:
     """Seconds of single jobs, in both ways, one by one."""
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     gc.collect()
     for index in range(SINGLE_JOBS):
         # Each goes first as often as the other.
@@ -112,7 +115,8 @@ async def latencies(ways: Ways) -> tuple[list[float], list[float]]:
 
 async def throughputs(ways: Ways) -> tuple[list[float], list[float]]:
     """Jobs a second, of each round of both ways."""
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     for index in range(ROUNDS):
         pair = ((ways.gateway, ours), (ways.temporal, theirs))
         for run, rates in pair if index % 2 else reversed(pair):
@@ -144,7 +148,7 @@ async def platform(directory: Path) -> AsyncIterator[Ways]:
     temporal, gateway = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     database_url = f"sqlite+aiosqlite:///{directory / 'gateway.sqlite'}"
     storage_url = (directory / "storage").as_uri()
-    secret = "not a secret: nothing here talks to MLflow"
+    secret = "not a secret: nothing here talks to MLflow"  # noqa: S105
     settings = {
         "MLOPS_TEMPORAL_ADDRESS": temporal,
         "MLOPS_STORAGE_URL": storage_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -165,6 +166,9 @@ async def serve(settings: GatewaySettings) -> None:
                 settings.bootstrap_admin_key.get_secret_value(), role=Role.ADMINISTRATOR, name=BOOTSTRAP_KEY_NAME
             )
         port = await gateway.start(settings.listen)
+        # What is loaded by now stays: a collection that walks over all of it would hold up every call.
+        gc.collect()
+        gc.freeze()
         _log.info("ready", listen=settings.listen, port=port)
         await stop.wait()
         _log.info("stopping", grace_seconds=settings.shutdown_grace.total_seconds())

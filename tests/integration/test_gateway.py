@@ -296,7 +296,7 @@ def test_bytes_that_cannot_be_read_are_the_callers_error(gateway: RunningGateway
     before = gateway.count("tenants", "acme")
     error = raised(lambda: upload(acme, b"nothing of a table", name="broken"))
     assert isinstance(error, errors.InvalidRequest)
-    assert error.violations == {"chunk": "the file holds no table send CSV with a header"}
+    assert error.violations == {"chunk": "the file holds no table. send CSV with a header"}
     assert gateway.count("tenants", "acme") == before
 
 

@@ -26,6 +26,7 @@ from mlops.gateway.scheduler.heartbeats import Heartbeats, steps_at_work
 from mlops.gateway.scheduler.history import JobHistory
 from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of, plan_of, summary_of
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
+from mlops.gateway.scheduler.requests import Requests, reused
 from mlops.gateway.scheduler.translate import translated
 from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
 from mlops.gateway.scheduler.watch import watch
@@ -38,8 +39,6 @@ from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import details_of, failure_of
 
 OPEN = "ExecutionStatus = 'Running'"
-# Stands in for the fingerprint of the request of a deleted job.
-DELETED = b"deleted"
 # Of taking in one dataset, whatever happens.
 INGEST_LIMIT = timedelta(hours=12)
 
@@ -51,6 +50,7 @@ class Scheduler:
         self._client = client
         self._store = store
         self._retention = retention
+        self._requests = Requests(store)
         # All of them share one connection.
         self._clients: dict[str, Client] = {}
         self._heartbeats = Heartbeats(self._describe)
@@ -68,7 +68,7 @@ class Scheduler:
             dataset_id=plan.dataset_id,
             model_name=plan.model_name,
         )
-        await self._check_unused(tenant, job_id, fingerprint)
+        await self._requests.check(tenant, job_id, fingerprint)
         text = plan.model_dump_json().encode()
         plan_sha256 = hashlib.sha256(text).hexdigest()
         job = TrainingJob(
@@ -99,7 +99,7 @@ class Scheduler:
                 if existing is None:
                     raise errors.SchedulerUnavailable(f"Job {job_id!r} is being deleted; try again") from error
                 return existing
-        await self._store.write_bytes(names.request_key(tenant, job_id), fingerprint.encode())
+        self._requests.note(tenant, job_id, fingerprint)
         return accepted(job_id, summary, plan, created_at=datetime.now(UTC))
 
     async def find_submission(self, tenant: str, job_id: str, fingerprint: str) -> Job | None:
@@ -109,17 +109,8 @@ class Scheduler:
         except errors.NotFound:
             return None
         if fingerprint_of(info) != fingerprint:
-            raise _reused(job_id)
+            raise reused(job_id)
         return job_of(info)
-
-    async def _check_unused(self, tenant: str, job_id: str, fingerprint: str) -> None:
-        """A job id means one request, also when the job is long forgotten: its run and its version go by that id."""
-        try:
-            known = await self._store.read_bytes(names.request_key(tenant, job_id))
-        except errors.NotFound:
-            return
-        if known != fingerprint.encode():
-            raise _reused(job_id)
 
     async def get_job(self, tenant: str, job_id: str) -> Job:
         """The job with plan, steps, and result or failure. Raises NotFound."""
@@ -210,7 +201,7 @@ class Scheduler:
         info = (await self._describe(tenant, job_id)).workflow_execution_info
         if info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
             raise errors.FailedPrecondition(f"Job {job_id!r} has not ended; cancel it first")
-        await self._store.write_bytes(names.request_key(tenant, job_id), DELETED)
+        await self._requests.retire(tenant, job_id)
         with translated("job", job_id):
             await self._client.workflow_service.delete_workflow_execution(
                 DeleteWorkflowExecutionRequest(
@@ -321,12 +312,6 @@ class Scheduler:
             *(client.count_workflows(f"({query}) AND {STATE_QUERIES[state]}") for state in states)
         )
         return {state: found.count for state, found in zip(states, counts, strict=True)}
-
-
-def _reused(job_id: str) -> errors.RequestIdReused:
-    return errors.RequestIdReused(
-        f"Request id {job_id!r} was used for a different request; take a new one", request_id=job_id
-    )
 
 
 def _between(query: str, start: datetime, end: datetime) -> str:
