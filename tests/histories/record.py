@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ HERE = Path(__file__).parent
 TENANT = "histories"
 # Stands in the files for the directory of the stack that they were recorded on.
 DIRECTORY = "/srv/mlops"
+# Sticky queues are named after their worker: its process id, host, and a random part.
+PROCESS = re.compile(r"\d+@[\w.-]+")
 WAIT_SECONDS = 180.0
 
 # A story runs to its end and returns the id of its workflow.
@@ -143,10 +146,10 @@ def ingest_copied(stage: Stage) -> str:
 
 
 def ingest_failed(stage: Stage) -> str:
-    """A file that is not what its name says."""
+    """A file that begins and ends as its name says, and is nothing of the kind."""
     file = stage.stack.directory / "broken.parquet"
-    file.write_bytes(b"no parquet")
-    with pytest.raises(errors.DataInvalid):
+    file.write_bytes(b"PAR1 is all that is right about this PAR1")
+    with pytest.raises(errors.InvalidRequest, match="Parquet"):
         stage.client.datasets.upload(file, name="broken")
     return stage.newest()
 
@@ -229,7 +232,7 @@ def _impersonal(value: Any, directory: str) -> Any:
         }
     if isinstance(value, list):
         return [_impersonal(one, directory) for one in value]
-    return value.replace(directory, DIRECTORY) if isinstance(value, str) else value
+    return PROCESS.sub("worker", value).replace(directory, DIRECTORY) if isinstance(value, str) else value
 
 
 def _data(encoded: Any, directory: str) -> Any:
