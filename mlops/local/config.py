@@ -58,12 +58,17 @@ class StackConfig(BaseModel):
         """
         file = directory / FILE
         given = {name: port for name, port in ports.items() if port is not None}
-        if file.exists():
+        if cls.is_kept(directory):
             config = cls.model_validate_json(file.read_text())
             config = config.model_copy(update={"ports": config.ports.model_copy(update=given)})
         else:
             config = cls(ports=Ports(**{**_free_ports(), **given}))
         return config
+
+    @staticmethod
+    def is_kept(directory: Path) -> bool:
+        """Whether the directory has a configuration already."""
+        return (directory / FILE).exists()
 
     def save(self, directory: Path) -> None:
         """Writes the file whole, or not at all."""

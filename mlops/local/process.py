@@ -26,6 +26,8 @@ STEADY_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 10.0
 # Deaths before it was ever ready.
 HOPELESS_RESTARTS = 3
+# How long a killed process of an earlier start may take to be gone.
+LEFTOVER_SECONDS = 5.0
 
 
 @dataclass(kw_only=True)
@@ -121,10 +123,14 @@ def kill_leftover(pid: int, created: float) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         if abs(psutil.Process(pid).create_time() - created) > 1.0:
             return  # the number was given to another process since
+    killed = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             if os.getpgid(process.pid) == pid:
                 process.kill()
+                killed.append(process)
+    # Their ports and files are free once they are gone.
+    psutil.wait_procs(killed, timeout=LEFTOVER_SECONDS)
 
 
 def _die_with_parent() -> None:

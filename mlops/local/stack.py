@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from mlops import errors
 from mlops.client import AsyncClient
 from mlops.local import mlflow_server, temporal_server
 from mlops.local.config import StackConfig
+from mlops.local.port import reserve
 from mlops.local.process import Supervised, kill_leftover
 
 READY_SECONDS = 180.0
@@ -42,6 +44,7 @@ class Stack:
     _config: StackConfig | None = None
     _parts: dict[str, Supervised] = field(default_factory=dict)
     _lock: IO[str] | None = None
+    _port: socket.socket | None = None
     _pids: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
@@ -87,16 +90,18 @@ class Stack:
     async def _start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        self._config = StackConfig.open(self.directory, **self.ports)
-        self._config.save(self.directory)
         self._end_leftovers()
+        self._take_port()
+        self.config.save(self.directory)
         for name in ("logs", "storage", "mlflow", "scratch"):
             (self.directory / name).mkdir(exist_ok=True)
         await asyncio.gather(self._start_temporal(), self._start_mlflow())
+        self._release_port()
         await self._add("gateway", [sys.executable, "-m", "mlops.gateway"], self._gateway_environment())
         await self._add("worker-io", [sys.executable, "-m", "mlops.workers.io"], self._io_environment())
         await self._add("worker-cpu", [sys.executable, "-m", "mlops.workers.cpu"], self._cpu_environment())
         await self._parts["gateway"].ready(_serving(self.address), READY_SECONDS)
+        await self._recognise_gateway()
         await self._first_tenant()
 
     async def _stop(self) -> None:
@@ -105,6 +110,7 @@ class Stack:
             await asyncio.gather(
                 *(self._parts[name].stop(self.grace_seconds) for name in names_ if name in self._parts)
             )
+        self._release_port()
         if self._lock is not None:
             self._lock.close()
 
@@ -175,6 +181,16 @@ class Stack:
     def _cpu_environment(self) -> dict[str, str]:
         return {**self._common_environment(), "MLOPS_SCRATCH_DIR": str(self.directory.absolute() / "scratch")}
 
+    async def _recognise_gateway(self) -> None:
+        """Whether it is ours that answers: another one, on a port that was free a moment ago, does not know our key."""
+        async with AsyncClient(self.address, self.config.admin_key) as client:
+            try:
+                await anext(client.tenants.list(page_size=1), None)
+            except errors.Unauthenticated as error:
+                raise errors.FailedPrecondition(
+                    f"Another gateway serves at {self.address}; end it, or give another --port"
+                ) from error
+
     async def _first_tenant(self) -> None:
         """A tenant to begin with. Its key is kept, since it is shown only once."""
         if self.config.tenant_key:
@@ -195,6 +211,22 @@ class Stack:
                 f"Another stack runs on {self.directory}; stop it first, or give another --dir"
             ) from error
 
+    def _take_port(self) -> None:
+        """Settles the ports, and holds the gateway's: it is the one that several stacks would like to have."""
+        self._config = StackConfig.open(self.directory, **self.ports)
+        try:
+            self._port = reserve(self._config.ports.gateway)
+        except errors.FailedPrecondition:
+            if self.ports.get("gateway") or StackConfig.is_kept(self.directory):
+                raise
+            # Another stack was quicker by a moment; what is free now is another port.
+            self._config = StackConfig.open(self.directory, **self.ports)
+            self._port = reserve(self._config.ports.gateway)
+
+    def _release_port(self) -> None:
+        if self._port is not None:
+            self._port.close()
+
     def _note(self, name: str, pid: int) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             self._pids[name] = (pid, psutil.Process(pid).create_time())
@@ -208,6 +240,7 @@ class Stack:
         if file.exists():
             for pid, created in json.loads(file.read_text()).values():
                 kill_leftover(pid, created)
+            file.unlink()
 
 
 async def _serving(address: str) -> None:

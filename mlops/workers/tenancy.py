@@ -65,11 +65,13 @@ class TenantWorkers:
                 await asyncio.wait_for(stop.wait(), self.poll.total_seconds())
         for event in self._stops.values():
             event.set()
-        await asyncio.gather(*self._running.values())
+        for slug, task in self._running.items():
+            _report(slug, (await asyncio.gather(task, return_exceptions=True))[0])
 
     async def _look(self) -> None:
         tenants = {tenant.slug: tenant for tenant in await served_tenants(self.client)}
-        for slug in [slug for slug, task in self._running.items() if task.done()]:
+        for slug, task in [(slug, task) for slug, task in self._running.items() if task.done()]:
+            _report(slug, task.exception())
             del self._running[slug], self._stops[slug]
         for tenant in tenants.values():
             self.seen(tenant)
@@ -93,10 +95,14 @@ class TenantWorkers:
         stopped.cancel()
         if not run.done():
             await worker.shutdown()
-        (failure,) = await asyncio.gather(run, return_exceptions=True)
-        if isinstance(failure, Exception):
-            log.error("a tenant's worker failed", tenant=slug, exc_info=failure)
+        await run
         log.info("no longer serving a tenant", tenant=slug)
+
+
+def _report(slug: str, failure: BaseException | None) -> None:
+    """Where a tenant's worker ended by itself, or was never built: what happened."""
+    if failure is not None:
+        log.error("a tenant's worker failed; it is started anew", tenant=slug, exc_info=failure)
 
 
 async def served_tenants(client: Client) -> list[ServedTenant]:

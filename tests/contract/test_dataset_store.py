@@ -24,6 +24,18 @@ async def test_a_dataset_comes_back_as_it_was_put(datasets: DatasetStore, acme: 
     assert await datasets.get(acme, "iris") == wanted
 
 
+async def test_what_was_read_a_moment_ago_is_true_to_ones_own_changes(datasets: DatasetStore, acme: str) -> None:
+    wanted = await datasets.put(acme, dataset("iris", content="one"))
+    assert await datasets.get_recent(acme, wanted.id) == await datasets.get_recent(acme, "iris") == wanted
+    other = await datasets.put(acme, dataset("iris", content="two"))
+    assert (await datasets.get_recent(acme, "iris")).id == other.id
+    labelled = await datasets.put(acme, dataset("iris", content="one", labels={"stage": "prod"}))
+    assert (await datasets.get_recent(acme, wanted.id)).labels == labelled.labels == {"stage": "prod"}
+    await datasets.delete(acme, wanted.id)
+    with pytest.raises(NotFound):
+        await datasets.get_recent(acme, wanted.id)
+
+
 async def test_the_same_content_under_two_names_is_one_dataset_that_both_find(
     datasets: DatasetStore, clock: Clock, acme: str
 ) -> None:

@@ -88,6 +88,14 @@ async def test_an_update_changes_only_what_it_names(tenants: TenantStore) -> Non
     assert await tenants.get("acme") == changed.model_copy(update={"quota": Quota()})
 
 
+async def test_a_changed_quota_holds_at_once_where_it_was_changed(tenants: TenantStore, acme: str) -> None:
+    assert await tenants.quota(acme) == Quota()
+    await tenants.update(acme, quota={"max_active_jobs": 5})
+    assert (await tenants.quota(acme)).max_active_jobs == 5
+    with pytest.raises(NotFound):
+        await tenants.quota("nobody")
+
+
 async def test_updates_at_once_lose_none(tenants: TenantStore, acme: str) -> None:
     await asyncio.gather(*(tenants.get(acme) for _ in range(4)))  # opens as many connections
     for value in range(1_000_000_000, 1_000_000_005):

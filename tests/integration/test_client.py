@@ -271,6 +271,18 @@ def test_metrics_give_one_number_a_scorer(client: Client) -> None:
     assert metrics.steps == {"fit": {"loss": 0.25}}
 
 
+def test_who_waits_survives_a_restart_of_the_gateway(
+    client: Client, fake_platform: FakePlatform, fake_server: FakeServer
+) -> None:
+    fake_platform.drops = [0, 0]
+    assert client.jobs.wait("train-1").state is JobState.SUCCEEDED
+    assert fake_platform.calls["WatchJob"] == 3
+    fake_server.restart()
+    assert client.jobs.wait("train-1").result is not None
+    with pytest.raises(errors.NotFound):
+        client.jobs.wait("train-404")
+
+
 # --- watching ----------------------------------------------------------------------------------
 
 

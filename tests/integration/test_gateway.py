@@ -517,6 +517,18 @@ def test_a_watch_shows_what_happened_behind_its_cursor_and_ends_with_the_job(
     assert type(raised(lambda: next(acme.jobs("WatchJob", missing)))) is errors.NotFound
 
 
+def test_who_only_waits_is_sent_nothing_but_the_end(
+    gateway: RunningGateway, acme: Caller, dataset: datasets_pb2.Dataset
+) -> None:
+    submit(acme, "awaited")
+    events = acme.jobs("WatchJob", jobs_pb2.WatchJobRequest(job_id="awaited", end_only=True))
+    acme.jobs("CancelJob", jobs_pb2.CancelJobRequest(job_id="awaited"))
+    (last,) = list(events)
+    assert last.job.state == jobs_pb2.JOB_STATE_CANCELLED
+    missing = jobs_pb2.WatchJobRequest(job_id="nowhere", end_only=True)
+    assert type(raised(lambda: next(acme.jobs("WatchJob", missing)))) is errors.NotFound
+
+
 def test_a_watcher_that_goes_away_is_let_go(
     gateway: RunningGateway, acme: Caller, dataset: datasets_pb2.Dataset
 ) -> None:

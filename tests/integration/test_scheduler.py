@@ -152,6 +152,17 @@ async def test_a_watch_goes_on_behind_its_cursor(scheduler: Scheduler, temporal:
             assert await watched(scheduler, tenant, "train-1", event.cursor) == (whole[index + 1 :] or whole[-1:])
 
 
+async def test_who_waits_gets_the_whole_job_at_its_end(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
+    await submit(scheduler, tenant, "train-1")
+    waiting = asyncio.create_task(scheduler.ended_job(tenant, "train-1"))
+    async with workers(temporal, tenant, Ledger()), asyncio.timeout(30):
+        job = await waiting
+    assert job.state is JobState.SUCCEEDED
+    assert job == await scheduler.get_job(tenant, "train-1") == await scheduler.ended_job(tenant, "train-1")
+    with pytest.raises(errors.NotFound):
+        await scheduler.ended_job(tenant, "train-2")
+
+
 async def test_a_cursor_of_nothing_is_refused(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
     await submit(scheduler, tenant, "train-1")
     with pytest.raises(errors.InvalidRequest, match="cursor"):
