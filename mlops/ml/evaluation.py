@@ -206,7 +206,7 @@ def _draw(
     curves: Sequence[Curve],
     importances: Importances,
 ) -> tuple[str, ...]:
-    # matplotlib costs every process of the pool memory and start-up time, and only this function needs it.
+    # Only this function needs matplotlib, and the pool's template has it loaded.
     from mlops.ml import plots
 
     drawn: list[str] = []

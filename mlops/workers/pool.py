@@ -50,6 +50,8 @@ PRELOAD = (
     "sklearn.tree",
     "mlops.ml.evaluation",
     "mlops.ml.ingest",
+    # matplotlib takes a second to import, which every evaluation would wait for.
+    "mlops.ml.plots",
     "mlops.ml.training",
 )
 # Between two tries to fork a child, where children die young: doubles from the first to the second.

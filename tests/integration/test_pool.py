@@ -223,7 +223,7 @@ async def test_a_child_that_keeps_much_memory_is_replaced_and_one_that_keeps_lit
 
 async def test_a_job_over_its_time_limit_is_killed(pool: ProcessPool) -> None:
     started = time.monotonic()
-    with pytest.raises(errors.TimeLimitExceeded, match=r"0:00:00\.3"):
+    with pytest.raises(errors.TimeLimitExceeded, match=r"0\.3 s"):
         await run(pool, pool_tasks.fit_svc, 6000, time_limit=timedelta(seconds=0.3))
     assert time.monotonic() - started < 2
     assert (await run(pool, pool_tasks.echo, "next", time_limit=timedelta(seconds=5))).value == "next"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog.testing
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -66,6 +68,7 @@ class Host:
     seen: dict[str, float] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
+    logs: list[MutableMapping[str, Any]] = field(default_factory=list)
     # By tenant: what to do instead of building a worker that works; each is used once.
     faults: dict[str, list[Callable[[Client], Worker]]] = field(default_factory=dict)
 
@@ -82,14 +85,15 @@ class Host:
     async def running(self) -> AsyncIterator[None]:
         workers = TenantWorkers(client=self.client, build=self.build, poll=POLL, seen=self.note, gone=self.gone.append)
         stop = asyncio.Event()
-        task = asyncio.create_task(workers.run(stop))
-        try:
-            yield
-            assert not task.done(), "one tenant's trouble ended the service of all"
-        finally:
-            stop.set()
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                await task
+        with structlog.testing.capture_logs() as self.logs:
+            task = asyncio.create_task(workers.run(stop))
+            try:
+                yield
+                assert not task.done(), "one tenant's trouble ended the service of all"
+            finally:
+                stop.set()
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await task
 
     async def answers(self, slug: str, text: str = "hello") -> None:
         """Whether the tenant is served: a workflow in its namespace runs to its end."""
@@ -164,6 +168,8 @@ async def test_a_worker_that_fails_is_started_anew_and_the_others_go_on(client: 
         await host.answers(other)
         await host.answers(unlucky)
     assert host.built.count(unlucky) == 3
+    failures = [entry["tenant"] for entry in host.logs if entry["log_level"] == "error"]
+    assert failures == [unlucky, unlucky]
     assert host.built.count(other) == 1
 
 
