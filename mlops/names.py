@@ -85,6 +85,7 @@ def fold_step(index: int) -> str:
 
 FIT_STEP = "fit"
 EVALUATE_STEP = "evaluate"
+EXPORT_STEP = "export"
 # Steps of the IO worker.
 START_RUN_STEP = "start-run"
 LOG_STEP = "log"
@@ -95,8 +96,31 @@ COPY_STEP = "copy"
 INGEST_STEP = "ingest"
 
 
+# Of a batch inference.
+STAGE_STEP = "stage"
+PLAN_STEP = "plan"
+PREDICT_STEP = "predict"
+SUMMARISE_STEP = "summarise"
+COMMIT_STEP = "commit"
+
+
+def shard_step(shard: int) -> str:
+    """The step that predicts shard `shard` (from 0)."""
+    return f"shard-{shard:05d}"
+
+
 TRAINING_WORKFLOW = "Training"
+BATCH_WORKFLOW = "BatchInference"
+SHARDS_WORKFLOW = "Shards"
 INGEST_WORKFLOW = "Ingest"
+
+
+def shards_workflow(job: str) -> str:
+    """The workflow that runs a batch job's shards. No job id looks like it, since those hold no colon."""
+    return f"shards:{job}"
+
+
+MEMO_SHARDS = "shards"
 
 
 def ingest_workflow(source: str) -> str:
@@ -179,6 +203,61 @@ def step_key(tenant: str, job: str, step: str, file: str) -> str:
     """One file of one step: result.json, predictions.parquet, model.skops, plots/roc.png."""
     return f"{step_prefix(tenant, job, step)}/{file}"
 
+
+
+def batch_input_key(tenant: str, job: str) -> str:
+    """What a batch job took from its URI, as it was or as a canonical Arrow file."""
+    return f"{job_prefix(tenant, job)}/input/source"
+
+
+def batch_data_key(tenant: str, job: str) -> str:
+    """The canonical Arrow file of an input whose format has no types."""
+    return f"{job_prefix(tenant, job)}/input/data.arrow"
+
+
+def shard_list_key(tenant: str, job: str) -> str:
+    """The shards of a batch job, planned once."""
+    return f"{job_prefix(tenant, job)}/shards.json"
+
+
+def shard_result_key(tenant: str, job: str, shard: int) -> str:
+    """What a finished shard found: the last of its files to be written."""
+    return f"{job_prefix(tenant, job)}/shards/{shard:05d}.json"
+
+
+def result_prefix(tenant: str, job: str) -> str:
+    """The folder of a batch job's result."""
+    return f"{job_prefix(tenant, job)}/result"
+
+
+def result_file(shard: int, suffix: str) -> str:
+    """A shard's predictions in the folder of the result."""
+    return f"part-{shard:05d}.{suffix}"
+
+
+def rejects_file(shard: int) -> str:
+    """A shard's rejected rows in the folder of the result."""
+    return f"rejects-{shard:05d}.parquet"
+
+
+MANIFEST_FILE = "manifest.json"
+
+# --- models as the platform keeps them, to predict with ------------------------------------------
+
+
+def model_prefix(tenant: str, model_id: str) -> str:
+    """The files of one model: they never change."""
+    return f"{tenant_prefix(tenant)}/models/{model_id}"
+
+
+def model_key(tenant: str, model_id: str, file: str) -> str:
+    """One file of a model: model.skops, model.onnx, onnx.json, and card.json, the last to be written."""
+    return f"{model_prefix(tenant, model_id)}/{file}"
+
+
+CARD_FILE = "card.json"
+ONNX_FILE = "model.onnx"
+ONNX_NOTES_FILE = "onnx.json"
 
 STEP_RESULT = "result.json"
 STEP_PREDICTIONS = "predictions.parquet"

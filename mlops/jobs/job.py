@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from mlops.jobs.inference import BatchInferencePlan, BatchResult
 from mlops.jobs.report import TrainingResult
 from mlops.jobs.training import TrainingPlan
 from mlops.jobs.value import SearchText, Value
@@ -16,6 +17,7 @@ class JobKind(StrEnum):
     """What a job does."""
 
     TRAINING = "training"
+    BATCH_INFERENCE = "batch_inference"
 
 
 class JobState(StrEnum):
@@ -91,6 +93,10 @@ class Job(Value):
     steps: tuple[StepProgress, ...] = ()
     result: TrainingResult | None = None
     failure: JobFailure | None = None
+    batch_plan: BatchInferencePlan | None = None
+    batch_result: BatchResult | None = None
+    # How often it was started: 1, and one more for each retry.
+    attempt: int = 1
 
 
 class JobSummary(Value):
@@ -102,6 +108,7 @@ class JobSummary(Value):
     labels: dict[str, str]
     dataset_id: str
     model_name: str | None
+    attempt: int = 1
 
 
 class JobEvent(Value):

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mlops.v1 import datasets_pb2 as _datasets_pb2
 from mlops.v1 import estimator_pb2 as _estimator_pb2
+from mlops.v1 import models_pb2 as _models_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,12 +32,14 @@ class _JobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobKind.Value
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_KIND_UNSPECIFIED: _JobKind.ValueType  # 0
     JOB_KIND_TRAINING: _JobKind.ValueType  # 1
+    JOB_KIND_BATCH_INFERENCE: _JobKind.ValueType  # 2
 
 class JobKind(_JobKind, metaclass=_JobKindEnumTypeWrapper):
     """What a job does."""
 
 JOB_KIND_UNSPECIFIED: JobKind.ValueType  # 0
 JOB_KIND_TRAINING: JobKind.ValueType  # 1
+JOB_KIND_BATCH_INFERENCE: JobKind.ValueType  # 2
 Global___JobKind: _TypeAlias = JobKind  # noqa: Y015
 
 class _JobState:
@@ -146,6 +149,72 @@ SPLITTER_GROUPED: Splitter.ValueType  # 3
 SPLITTER_TIME_SERIES: Splitter.ValueType  # 4
 """Training rows are always earlier than the rows they are judged on."""
 Global___Splitter: _TypeAlias = Splitter  # noqa: Y015
+
+class _OutputFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_FORMAT_UNSPECIFIED: _OutputFormat.ValueType  # 0
+    OUTPUT_FORMAT_PARQUET: _OutputFormat.ValueType  # 1
+    OUTPUT_FORMAT_ARROW: _OutputFormat.ValueType  # 2
+    """Arrow IPC files."""
+    OUTPUT_FORMAT_CSV: _OutputFormat.ValueType  # 3
+    OUTPUT_FORMAT_JSONL: _OutputFormat.ValueType  # 4
+    """One JSON object a line."""
+
+class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
+    """How the results of a batch job are laid out, a file a shard."""
+
+OUTPUT_FORMAT_UNSPECIFIED: OutputFormat.ValueType  # 0
+OUTPUT_FORMAT_PARQUET: OutputFormat.ValueType  # 1
+OUTPUT_FORMAT_ARROW: OutputFormat.ValueType  # 2
+"""Arrow IPC files."""
+OUTPUT_FORMAT_CSV: OutputFormat.ValueType  # 3
+OUTPUT_FORMAT_JSONL: OutputFormat.ValueType  # 4
+"""One JSON object a line."""
+Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
+
+class _OnBadRow:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnBadRowEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBadRow.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_BAD_ROW_UNSPECIFIED: _OnBadRow.ValueType  # 0
+    ON_BAD_ROW_FAIL: _OnBadRow.ValueType  # 1
+    """The job fails, naming the row."""
+    ON_BAD_ROW_REJECT: _OnBadRow.ValueType  # 2
+    """It goes to the rejects, with the reason."""
+
+class OnBadRow(_OnBadRow, metaclass=_OnBadRowEnumTypeWrapper):
+    """What is done with a row that cannot be predicted."""
+
+ON_BAD_ROW_UNSPECIFIED: OnBadRow.ValueType  # 0
+ON_BAD_ROW_FAIL: OnBadRow.ValueType  # 1
+"""The job fails, naming the row."""
+ON_BAD_ROW_REJECT: OnBadRow.ValueType  # 2
+"""It goes to the rejects, with the reason."""
+Global___OnBadRow: _TypeAlias = OnBadRow  # noqa: Y015
+
+class _ResultPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResultPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResultPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESULT_PART_UNSPECIFIED: _ResultPart.ValueType  # 0
+    RESULT_PART_PREDICTIONS: _ResultPart.ValueType  # 1
+    RESULT_PART_REJECTS: _ResultPart.ValueType  # 2
+
+class ResultPart(_ResultPart, metaclass=_ResultPartEnumTypeWrapper):
+    """Which files of a result."""
+
+RESULT_PART_UNSPECIFIED: ResultPart.ValueType  # 0
+RESULT_PART_PREDICTIONS: ResultPart.ValueType  # 1
+RESULT_PART_REJECTS: ResultPart.ValueType  # 2
+Global___ResultPart: _TypeAlias = ResultPart  # noqa: Y015
 
 @_typing.final
 class Validation(_message.Message):
@@ -931,6 +1000,502 @@ class TrainingResult(_message.Message):
 Global___TrainingResult: _TypeAlias = TrainingResult  # noqa: Y015
 
 @_typing.final
+class BatchInferenceSpec(_message.Message):
+    """A batch inference. Of version and alias at most one is given, of dataset and uri exactly one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    READ_OPTIONS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    CARRY_FIELD_NUMBER: _builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    ROWS_PER_SHARD_FIELD_NUMBER: _builtins.int
+    ON_BAD_ROW_FIELD_NUMBER: _builtins.int
+    MAX_REJECTS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """A registered model."""
+    version: _builtins.int
+    """Neither version nor alias: the champion where the model has one, else the newest version."""
+    alias: _builtins.str
+    dataset: _builtins.str
+    """An id, or a name (the newest dataset of that name)."""
+    uri: _builtins.str
+    """A file below a place that the operator allows; it may be far larger than memory."""
+    name: _builtins.str
+    """What the job is called in lists; the model's name where it is left out."""
+    output_format: Global___OutputFormat.ValueType
+    """Parquet where it is left out."""
+    rows_per_shard: _builtins.int
+    """Left out: chosen from the file's own parts and the number of columns."""
+    on_bad_row: Global___OnBadRow.ValueType
+    """The job fails where it is left out."""
+    max_rejects: _builtins.int
+    """With REJECT: more than this fail the job. Left out: no limit."""
+    target: _builtins.str
+    """Score the predictions against this column."""
+    max_attempts: _builtins.int
+    """How often a shard is tried when it failed for a passing reason; 3 where it is left out."""
+    @_builtins.property
+    def read_options(self) -> _datasets_pb2.ReadOptions:
+        """How to read what is at the URI."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_models_pb2.PredictMethod.ValueType]:
+        """predict where it is left out."""
+
+    @_builtins.property
+    def carry(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns of the input that stand in the output too; "*" for all of them."""
+
+    @_builtins.property
+    def resources(self) -> Global___Resources:
+        """Of each shard's process."""
+
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration:
+        """How long each shard may run once it has its cores; one hour where it is left out."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int | None = ...,
+        alias: _builtins.str | None = ...,
+        dataset: _builtins.str | None = ...,
+        uri: _builtins.str | None = ...,
+        read_options: _datasets_pb2.ReadOptions | None = ...,
+        name: _builtins.str | None = ...,
+        outputs: _abc.Iterable[_models_pb2.PredictMethod.ValueType] | None = ...,
+        carry: _abc.Iterable[_builtins.str] | None = ...,
+        output_format: Global___OutputFormat.ValueType = ...,
+        rows_per_shard: _builtins.int | None = ...,
+        on_bad_row: Global___OnBadRow.ValueType = ...,
+        max_rejects: _builtins.int | None = ...,
+        target: _builtins.str | None = ...,
+        resources: Global___Resources | None = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+        max_attempts: _builtins.int | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alias", b"_alias", "_dataset", b"_dataset", "_max_attempts", b"_max_attempts", "_max_rejects", b"_max_rejects", "_name", b"_name", "_rows_per_shard", b"_rows_per_shard", "_target", b"_target", "_uri", b"_uri", "_version", b"_version", "alias", b"alias", "dataset", b"dataset", "max_attempts", b"max_attempts", "max_rejects", b"max_rejects", "name", b"name", "read_options", b"read_options", "resources", b"resources", "rows_per_shard", b"rows_per_shard", "target", b"target", "time_limit", b"time_limit", "uri", b"uri", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alias", b"_alias", "_dataset", b"_dataset", "_max_attempts", b"_max_attempts", "_max_rejects", b"_max_rejects", "_name", b"_name", "_rows_per_shard", b"_rows_per_shard", "_target", b"_target", "_uri", b"_uri", "_version", b"_version", "alias", b"alias", "carry", b"carry", "dataset", b"dataset", "labels", b"labels", "max_attempts", b"max_attempts", "max_rejects", b"max_rejects", "model", b"model", "name", b"name", "on_bad_row", b"on_bad_row", "output_format", b"output_format", "outputs", b"outputs", "read_options", b"read_options", "resources", b"resources", "rows_per_shard", b"rows_per_shard", "target", b"target", "time_limit", b"time_limit", "uri", b"uri", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alias: _TypeAlias = _typing.Literal["alias"]  # noqa: Y015
+    _WhichOneofArgType__alias: _TypeAlias = _typing.Literal["_alias", b"_alias"]  # noqa: Y015
+    _WhichOneofReturnType__dataset: _TypeAlias = _typing.Literal["dataset"]  # noqa: Y015
+    _WhichOneofArgType__dataset: _TypeAlias = _typing.Literal["_dataset", b"_dataset"]  # noqa: Y015
+    _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__max_rejects: _TypeAlias = _typing.Literal["max_rejects"]  # noqa: Y015
+    _WhichOneofArgType__max_rejects: _TypeAlias = _typing.Literal["_max_rejects", b"_max_rejects"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__rows_per_shard: _TypeAlias = _typing.Literal["rows_per_shard"]  # noqa: Y015
+    _WhichOneofArgType__rows_per_shard: _TypeAlias = _typing.Literal["_rows_per_shard", b"_rows_per_shard"]  # noqa: Y015
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    _WhichOneofReturnType__uri: _TypeAlias = _typing.Literal["uri"]  # noqa: Y015
+    _WhichOneofArgType__uri: _TypeAlias = _typing.Literal["_uri", b"_uri"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alias) -> _WhichOneofReturnType__alias | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset) -> _WhichOneofReturnType__dataset | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rejects) -> _WhichOneofReturnType__max_rejects | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rows_per_shard) -> _WhichOneofReturnType__rows_per_shard | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uri) -> _WhichOneofReturnType__uri | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___BatchInferenceSpec: _TypeAlias = BatchInferenceSpec  # noqa: Y015
+
+@_typing.final
+class BatchInferencePlan(_message.Message):
+    """A batch spec resolved against its model and its input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    MODEL_ALIAS_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    DATASET_ID_FIELD_NUMBER: _builtins.int
+    DATASET_NAME_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    READ_OPTIONS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    CARRY_FIELD_NUMBER: _builtins.int
+    OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    ROWS_PER_SHARD_FIELD_NUMBER: _builtins.int
+    ON_BAD_ROW_FIELD_NUMBER: _builtins.int
+    MAX_REJECTS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    model_name: _builtins.str
+    model_version: _builtins.int
+    model_alias: _builtins.str
+    """What the version was found by, if it was an alias."""
+    model_id: _builtins.str
+    """Names the model's files in the platform's own storage."""
+    dataset_id: _builtins.str
+    """Left out for a URI."""
+    dataset_name: _builtins.str
+    uri: _builtins.str
+    rows: _builtins.int
+    """Left out where it is known only once the file is read."""
+    max_bytes: _builtins.int
+    """The largest file that may be taken from the URI."""
+    output_format: Global___OutputFormat.ValueType
+    rows_per_shard: _builtins.int
+    on_bad_row: Global___OnBadRow.ValueType
+    max_rejects: _builtins.int
+    target: _builtins.str
+    max_attempts: _builtins.int
+    @_builtins.property
+    def read_options(self) -> _datasets_pb2.ReadOptions: ...
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[_models_pb2.PredictMethod.ValueType]: ...
+    @_builtins.property
+    def carry(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def resources(self) -> Global___Resources: ...
+    @_builtins.property
+    def time_limit(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.int = ...,
+        model_alias: _builtins.str | None = ...,
+        model_id: _builtins.str = ...,
+        dataset_id: _builtins.str | None = ...,
+        dataset_name: _builtins.str = ...,
+        uri: _builtins.str | None = ...,
+        read_options: _datasets_pb2.ReadOptions | None = ...,
+        rows: _builtins.int | None = ...,
+        max_bytes: _builtins.int = ...,
+        outputs: _abc.Iterable[_models_pb2.PredictMethod.ValueType] | None = ...,
+        carry: _abc.Iterable[_builtins.str] | None = ...,
+        output_format: Global___OutputFormat.ValueType = ...,
+        rows_per_shard: _builtins.int | None = ...,
+        on_bad_row: Global___OnBadRow.ValueType = ...,
+        max_rejects: _builtins.int | None = ...,
+        target: _builtins.str | None = ...,
+        resources: Global___Resources | None = ...,
+        time_limit: _duration_pb2.Duration | None = ...,
+        max_attempts: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_max_rejects", b"_max_rejects", "_model_alias", b"_model_alias", "_rows", b"_rows", "_rows_per_shard", b"_rows_per_shard", "_target", b"_target", "_uri", b"_uri", "dataset_id", b"dataset_id", "max_rejects", b"max_rejects", "model_alias", b"model_alias", "read_options", b"read_options", "resources", b"resources", "rows", b"rows", "rows_per_shard", b"rows_per_shard", "target", b"target", "time_limit", b"time_limit", "uri", b"uri"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_max_rejects", b"_max_rejects", "_model_alias", b"_model_alias", "_rows", b"_rows", "_rows_per_shard", b"_rows_per_shard", "_target", b"_target", "_uri", b"_uri", "carry", b"carry", "dataset_id", b"dataset_id", "dataset_name", b"dataset_name", "labels", b"labels", "max_attempts", b"max_attempts", "max_bytes", b"max_bytes", "max_rejects", b"max_rejects", "model_alias", b"model_alias", "model_id", b"model_id", "model_name", b"model_name", "model_version", b"model_version", "name", b"name", "on_bad_row", b"on_bad_row", "output_format", b"output_format", "outputs", b"outputs", "read_options", b"read_options", "resources", b"resources", "rows", b"rows", "rows_per_shard", b"rows_per_shard", "target", b"target", "time_limit", b"time_limit", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dataset_id: _TypeAlias = _typing.Literal["dataset_id"]  # noqa: Y015
+    _WhichOneofArgType__dataset_id: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id"]  # noqa: Y015
+    _WhichOneofReturnType__max_rejects: _TypeAlias = _typing.Literal["max_rejects"]  # noqa: Y015
+    _WhichOneofArgType__max_rejects: _TypeAlias = _typing.Literal["_max_rejects", b"_max_rejects"]  # noqa: Y015
+    _WhichOneofReturnType__model_alias: _TypeAlias = _typing.Literal["model_alias"]  # noqa: Y015
+    _WhichOneofArgType__model_alias: _TypeAlias = _typing.Literal["_model_alias", b"_model_alias"]  # noqa: Y015
+    _WhichOneofReturnType__rows: _TypeAlias = _typing.Literal["rows"]  # noqa: Y015
+    _WhichOneofArgType__rows: _TypeAlias = _typing.Literal["_rows", b"_rows"]  # noqa: Y015
+    _WhichOneofReturnType__rows_per_shard: _TypeAlias = _typing.Literal["rows_per_shard"]  # noqa: Y015
+    _WhichOneofArgType__rows_per_shard: _TypeAlias = _typing.Literal["_rows_per_shard", b"_rows_per_shard"]  # noqa: Y015
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    _WhichOneofReturnType__uri: _TypeAlias = _typing.Literal["uri"]  # noqa: Y015
+    _WhichOneofArgType__uri: _TypeAlias = _typing.Literal["_uri", b"_uri"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset_id) -> _WhichOneofReturnType__dataset_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rejects) -> _WhichOneofReturnType__max_rejects | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_alias) -> _WhichOneofReturnType__model_alias | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rows) -> _WhichOneofReturnType__rows | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rows_per_shard) -> _WhichOneofReturnType__rows_per_shard | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uri) -> _WhichOneofReturnType__uri | None: ...
+
+Global___BatchInferencePlan: _TypeAlias = BatchInferencePlan  # noqa: Y015
+
+@_typing.final
+class FeatureDrift(_message.Message):
+    """How far one feature has moved from the training data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    PSI_FIELD_NUMBER: _builtins.int
+    MISSING_SHARE_FIELD_NUMBER: _builtins.int
+    REFERENCE_MISSING_SHARE_FIELD_NUMBER: _builtins.int
+    UNSEEN_SHARE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    psi: _builtins.float
+    """Population stability index over the training data's bins: 0.1 is slight, 0.25 is large. NaN where there are none."""
+    missing_share: _builtins.float
+    reference_missing_share: _builtins.float
+    unseen_share: _builtins.float
+    """Categorical: the share of values never seen in training. Numeric: outside of the range of training."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        psi: _builtins.float = ...,
+        missing_share: _builtins.float = ...,
+        reference_missing_share: _builtins.float = ...,
+        unseen_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "missing_share", b"missing_share", "psi", b"psi", "reference_missing_share", b"reference_missing_share", "unseen_share", b"unseen_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureDrift: _TypeAlias = FeatureDrift  # noqa: Y015
+
+@_typing.final
+class ResultFile(_message.Message):
+    """One file of a result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    rows: _builtins.int
+    size_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        rows: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rows", b"rows", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResultFile: _TypeAlias = ResultFile  # noqa: Y015
+
+@_typing.final
+class BatchReport(_message.Message):
+    """What the shards of a batch job add up to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ColumnsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ScoresEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    REJECTED_ROWS_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    REJECTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    SCORED_ROWS_FIELD_NUMBER: _builtins.int
+    PREDICT_SECONDS_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    rejected_rows: _builtins.int
+    scored_rows: _builtins.int
+    predict_seconds: _builtins.float
+    """Seconds of computing, over all shards."""
+    peak_memory_bytes: _builtins.int
+    engine: _builtins.str
+    """sklearn or onnx."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultFile]: ...
+    @_builtins.property
+    def rejects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultFile]: ...
+    @_builtins.property
+    def columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Name and Arrow type of each column of the output."""
+
+    @_builtins.property
+    def drift(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureDrift]: ...
+    @_builtins.property
+    def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Metrics against the target column, where one was named."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        rejected_rows: _builtins.int = ...,
+        files: _abc.Iterable[Global___ResultFile] | None = ...,
+        rejects: _abc.Iterable[Global___ResultFile] | None = ...,
+        columns: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        drift: _abc.Iterable[Global___FeatureDrift] | None = ...,
+        scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        scored_rows: _builtins.int = ...,
+        predict_seconds: _builtins.float = ...,
+        peak_memory_bytes: _builtins.int = ...,
+        engine: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "drift", b"drift", "engine", b"engine", "files", b"files", "peak_memory_bytes", b"peak_memory_bytes", "predict_seconds", b"predict_seconds", "rejected_rows", b"rejected_rows", "rejects", b"rejects", "rows", b"rows", "scored_rows", b"scored_rows", "scores", b"scores", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchReport: _TypeAlias = BatchReport  # noqa: Y015
+
+@_typing.final
+class BatchResult(_message.Message):
+    """What a batch job ends with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    model_version: _builtins.int
+    uri: _builtins.str
+    """The folder that holds the files and, last of all, manifest.json."""
+    @_builtins.property
+    def report(self) -> Global___BatchReport: ...
+    def __init__(
+        self,
+        *,
+        report: Global___BatchReport | None = ...,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.int = ...,
+        uri: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "model_version", b"model_version", "report", b"report", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchResult: _TypeAlias = BatchResult  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """A job."""
 
@@ -970,6 +1535,9 @@ class Job(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    BATCH_PLAN_FIELD_NUMBER: _builtins.int
+    BATCH_RESULT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     kind: Global___JobKind.ValueType
     name: _builtins.str
@@ -977,6 +1545,8 @@ class Job(_message.Message):
     state: Global___JobState.ValueType
     dataset_id: _builtins.str
     model_name: _builtins.str
+    attempt: _builtins.int
+    """How often the job was started: 1, and one more for each retry."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -999,6 +1569,14 @@ class Job(_message.Message):
     def failure(self) -> Global___JobFailure:
         """Empty in lists, and unless the job has failed."""
 
+    @_builtins.property
+    def batch_plan(self) -> Global___BatchInferencePlan:
+        """Of a batch inference. Empty in lists."""
+
+    @_builtins.property
+    def batch_result(self) -> Global___BatchResult:
+        """Of a batch inference. Empty in lists, and until the job has succeeded."""
+
     def __init__(
         self,
         *,
@@ -1016,16 +1594,222 @@ class Job(_message.Message):
         steps: _abc.Iterable[Global___StepProgress] | None = ...,
         result: Global___TrainingResult | None = ...,
         failure: Global___JobFailure | None = ...,
+        batch_plan: Global___BatchInferencePlan | None = ...,
+        batch_result: Global___BatchResult | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_model_name", b"_model_name", "created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "model_name", b"model_name", "plan", b"plan", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model_name", b"_model_name", "batch_plan", b"batch_plan", "batch_result", b"batch_result", "created_at", b"created_at", "failure", b"failure", "finished_at", b"finished_at", "model_name", b"model_name", "plan", b"plan", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model_name", b"_model_name", "created_at", b"created_at", "dataset_id", b"dataset_id", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "kind", b"kind", "labels", b"labels", "model_name", b"model_name", "name", b"name", "owner", b"owner", "plan", b"plan", "result", b"result", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model_name", b"_model_name", "attempt", b"attempt", "batch_plan", b"batch_plan", "batch_result", b"batch_result", "created_at", b"created_at", "dataset_id", b"dataset_id", "failure", b"failure", "finished_at", b"finished_at", "id", b"id", "kind", b"kind", "labels", b"labels", "model_name", b"model_name", "name", b"name", "owner", b"owner", "plan", b"plan", "result", b"result", "state", b"state", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__model_name: _TypeAlias = _typing.Literal["model_name"]  # noqa: Y015
     _WhichOneofArgType__model_name: _TypeAlias = _typing.Literal["_model_name", b"_model_name"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model_name) -> _WhichOneofReturnType__model_name | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class SubmitBatchInferenceRequest(_message.Message):
+    """A batch inference to start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Becomes the job's id: 1-63 of a-z, 0-9 and inner hyphens. Makes the call safe to repeat."""
+    @_builtins.property
+    def spec(self) -> Global___BatchInferenceSpec: ...
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        spec: Global___BatchInferenceSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitBatchInferenceRequest: _TypeAlias = SubmitBatchInferenceRequest  # noqa: Y015
+
+@_typing.final
+class SubmitBatchInferenceResponse(_message.Message):
+    """The job that was accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitBatchInferenceResponse: _TypeAlias = SubmitBatchInferenceResponse  # noqa: Y015
+
+@_typing.final
+class ValidateBatchInferenceRequest(_message.Message):
+    """A batch inference to check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> Global___BatchInferenceSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: Global___BatchInferenceSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateBatchInferenceRequest: _TypeAlias = ValidateBatchInferenceRequest  # noqa: Y015
+
+@_typing.final
+class ValidateBatchInferenceResponse(_message.Message):
+    """What would be done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    SHARDS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    shards: _builtins.int
+    """Left out where the file has to be read first."""
+    @_builtins.property
+    def plan(self) -> Global___BatchInferencePlan: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is allowed but probably not meant: columns that are ignored or filled."""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___BatchInferencePlan | None = ...,
+        shards: _builtins.int | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shards", b"_shards", "plan", b"plan", "shards", b"shards"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shards", b"_shards", "plan", b"plan", "shards", b"shards", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shards: _TypeAlias = _typing.Literal["shards"]  # noqa: Y015
+    _WhichOneofArgType__shards: _TypeAlias = _typing.Literal["_shards", b"_shards"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shards) -> _WhichOneofReturnType__shards | None: ...
+
+Global___ValidateBatchInferenceResponse: _TypeAlias = ValidateBatchInferenceResponse  # noqa: Y015
+
+@_typing.final
+class RetryJobRequest(_message.Message):
+    """Which job to run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryJobRequest: _TypeAlias = RetryJobRequest  # noqa: Y015
+
+@_typing.final
+class RetryJobResponse(_message.Message):
+    """The job as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryJobResponse: _TypeAlias = RetryJobResponse  # noqa: Y015
+
+@_typing.final
+class DownloadResultRequest(_message.Message):
+    """Which result to stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    SKIP_FILES_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    part: Global___ResultPart.ValueType
+    """Predictions where it is left out."""
+    skip_files: _builtins.int
+    """How many files the caller has already: a download that broke off goes on behind them."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        part: Global___ResultPart.ValueType = ...,
+        skip_files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "part", b"part", "skip_files", b"skip_files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadResultRequest: _TypeAlias = DownloadResultRequest  # noqa: Y015
+
+@_typing.final
+class DownloadResultResponse(_message.Message):
+    """A piece of a result: each file's header, then its bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    @_builtins.property
+    def file(self) -> Global___ResultFile: ...
+    def __init__(
+        self,
+        *,
+        file: Global___ResultFile | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "file", b"file", "piece", b"piece"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "file", b"file", "piece", b"piece"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_piece: _TypeAlias = _typing.Literal["file", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_piece: _TypeAlias = _typing.Literal["piece", b"piece"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_piece) -> _WhichOneofReturnType_piece | None: ...
+
+Global___DownloadResultResponse: _TypeAlias = DownloadResultResponse  # noqa: Y015
 
 @_typing.final
 class SubmitTrainingRequest(_message.Message):

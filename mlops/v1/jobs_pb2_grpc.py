@@ -47,6 +47,26 @@ class JobsStub:
                 request_serializer=mlops_dot_v1_dot_jobs__pb2.ValidateTrainingRequest.SerializeToString,
                 response_deserializer=mlops_dot_v1_dot_jobs__pb2.ValidateTrainingResponse.FromString,
                 _registered_method=True)
+        self.SubmitBatchInference = channel.unary_unary(
+                '/mlops.v1.Jobs/SubmitBatchInference',
+                request_serializer=mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceResponse.FromString,
+                _registered_method=True)
+        self.ValidateBatchInference = channel.unary_unary(
+                '/mlops.v1.Jobs/ValidateBatchInference',
+                request_serializer=mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceResponse.FromString,
+                _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/mlops.v1.Jobs/RetryJob',
+                request_serializer=mlops_dot_v1_dot_jobs__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_jobs__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
+        self.DownloadResult = channel.unary_stream(
+                '/mlops.v1.Jobs/DownloadResult',
+                request_serializer=mlops_dot_v1_dot_jobs__pb2.DownloadResultRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_jobs__pb2.DownloadResultResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/mlops.v1.Jobs/GetJob',
                 request_serializer=mlops_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
@@ -94,6 +114,44 @@ class JobsServicer:
     def ValidateTraining(self, request, context):
         """Checks a training spec as SubmitTraining does and returns the plan it resolves to; starts nothing.
         INVALID_ARGUMENT, NOT_FOUND: as for SubmitTraining.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitBatchInference(self, request, context):
+        """Accepts a batch inference: a registered model over a dataset, or over a file of any size.
+        The same request under the same request_id returns the same job, however often it is sent.
+        INVALID_ARGUMENT: the spec breaks a rule, or the input's columns do not fit the model (BadRequest names each).
+        NOT_FOUND: no such model, version, alias or dataset. ALREADY_EXISTS, RESOURCE_EXHAUSTED: as for SubmitTraining.
+        FAILED_PRECONDITION: the model is not one that this platform can load.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateBatchInference(self, request, context):
+        """Checks a batch spec as SubmitBatchInference does and returns the plan it resolves to; starts nothing.
+        INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION: as for SubmitBatchInference.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJob(self, request, context):
+        """Runs a failed or cancelled job again, under its id, and returns it. What it had finished (folds, shards) is kept:
+        just what is missing is done. A job that runs is returned as it is.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has succeeded, so that nothing is missing.
+        RESOURCE_EXHAUSTED: a quota of the tenant is reached (ErrorInfo names it).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadResult(self, request, context):
+        """Streams the files of a batch job's result, each as a header and its bytes.
+        NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
+        result, or nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,6 +210,26 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.ValidateTraining,
                     request_deserializer=mlops_dot_v1_dot_jobs__pb2.ValidateTrainingRequest.FromString,
                     response_serializer=mlops_dot_v1_dot_jobs__pb2.ValidateTrainingResponse.SerializeToString,
+            ),
+            'SubmitBatchInference': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitBatchInference,
+                    request_deserializer=mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceResponse.SerializeToString,
+            ),
+            'ValidateBatchInference': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateBatchInference,
+                    request_deserializer=mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceResponse.SerializeToString,
+            ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=mlops_dot_v1_dot_jobs__pb2.RetryJobRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_jobs__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'DownloadResult': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadResult,
+                    request_deserializer=mlops_dot_v1_dot_jobs__pb2.DownloadResultRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_jobs__pb2.DownloadResultResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -236,6 +314,114 @@ class Jobs:
             '/mlops.v1.Jobs/ValidateTraining',
             mlops_dot_v1_dot_jobs__pb2.ValidateTrainingRequest.SerializeToString,
             mlops_dot_v1_dot_jobs__pb2.ValidateTrainingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitBatchInference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Jobs/SubmitBatchInference',
+            mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceRequest.SerializeToString,
+            mlops_dot_v1_dot_jobs__pb2.SubmitBatchInferenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateBatchInference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Jobs/ValidateBatchInference',
+            mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceRequest.SerializeToString,
+            mlops_dot_v1_dot_jobs__pb2.ValidateBatchInferenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Jobs/RetryJob',
+            mlops_dot_v1_dot_jobs__pb2.RetryJobRequest.SerializeToString,
+            mlops_dot_v1_dot_jobs__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadResult(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mlops.v1.Jobs/DownloadResult',
+            mlops_dot_v1_dot_jobs__pb2.DownloadResultRequest.SerializeToString,
+            mlops_dot_v1_dot_jobs__pb2.DownloadResultResponse.FromString,
             options,
             channel_credentials,
             insecure,

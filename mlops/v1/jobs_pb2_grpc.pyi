@@ -47,6 +47,28 @@ class JobsStub:
     """Checks a training spec as SubmitTraining does and returns the plan it resolves to; starts nothing.
     INVALID_ARGUMENT, NOT_FOUND: as for SubmitTraining.
     """
+    SubmitBatchInference: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.SubmitBatchInferenceRequest, _jobs_pb2.SubmitBatchInferenceResponse]
+    """Accepts a batch inference: a registered model over a dataset, or over a file of any size.
+    The same request under the same request_id returns the same job, however often it is sent.
+    INVALID_ARGUMENT: the spec breaks a rule, or the input's columns do not fit the model (BadRequest names each).
+    NOT_FOUND: no such model, version, alias or dataset. ALREADY_EXISTS, RESOURCE_EXHAUSTED: as for SubmitTraining.
+    FAILED_PRECONDITION: the model is not one that this platform can load.
+    """
+    ValidateBatchInference: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ValidateBatchInferenceRequest, _jobs_pb2.ValidateBatchInferenceResponse]
+    """Checks a batch spec as SubmitBatchInference does and returns the plan it resolves to; starts nothing.
+    INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION: as for SubmitBatchInference.
+    """
+    RetryJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetryJobRequest, _jobs_pb2.RetryJobResponse]
+    """Runs a failed or cancelled job again, under its id, and returns it. What it had finished (folds, shards) is kept:
+    just what is missing is done. A job that runs is returned as it is.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it has succeeded, so that nothing is missing.
+    RESOURCE_EXHAUSTED: a quota of the tenant is reached (ErrorInfo names it).
+    """
+    DownloadResult: _grpc.UnaryStreamMultiCallable[_jobs_pb2.DownloadResultRequest, _jobs_pb2.DownloadResultResponse]
+    """Streams the files of a batch job's result, each as a header and its bytes.
+    NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
+    result, or nothing.
+    """
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     """Returns a job with its plan, its steps' progress, its result or its failure.
     NOT_FOUND: no such job.
@@ -87,6 +109,28 @@ class JobsAsyncStub(JobsStub):
     ValidateTraining: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ValidateTrainingRequest, _jobs_pb2.ValidateTrainingResponse]  # type: ignore[assignment]
     """Checks a training spec as SubmitTraining does and returns the plan it resolves to; starts nothing.
     INVALID_ARGUMENT, NOT_FOUND: as for SubmitTraining.
+    """
+    SubmitBatchInference: _aio.UnaryUnaryMultiCallable[_jobs_pb2.SubmitBatchInferenceRequest, _jobs_pb2.SubmitBatchInferenceResponse]  # type: ignore[assignment]
+    """Accepts a batch inference: a registered model over a dataset, or over a file of any size.
+    The same request under the same request_id returns the same job, however often it is sent.
+    INVALID_ARGUMENT: the spec breaks a rule, or the input's columns do not fit the model (BadRequest names each).
+    NOT_FOUND: no such model, version, alias or dataset. ALREADY_EXISTS, RESOURCE_EXHAUSTED: as for SubmitTraining.
+    FAILED_PRECONDITION: the model is not one that this platform can load.
+    """
+    ValidateBatchInference: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ValidateBatchInferenceRequest, _jobs_pb2.ValidateBatchInferenceResponse]  # type: ignore[assignment]
+    """Checks a batch spec as SubmitBatchInference does and returns the plan it resolves to; starts nothing.
+    INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION: as for SubmitBatchInference.
+    """
+    RetryJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetryJobRequest, _jobs_pb2.RetryJobResponse]  # type: ignore[assignment]
+    """Runs a failed or cancelled job again, under its id, and returns it. What it had finished (folds, shards) is kept:
+    just what is missing is done. A job that runs is returned as it is.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it has succeeded, so that nothing is missing.
+    RESOURCE_EXHAUSTED: a quota of the tenant is reached (ErrorInfo names it).
+    """
+    DownloadResult: _aio.UnaryStreamMultiCallable[_jobs_pb2.DownloadResultRequest, _jobs_pb2.DownloadResultResponse]  # type: ignore[assignment]
+    """Streams the files of a batch job's result, each as a header and its bytes.
+    NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
+    result, or nothing.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job with its plan, its steps' progress, its result or its failure.
@@ -137,6 +181,52 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_jobs_pb2.ValidateTrainingResponse, _abc.Awaitable[_jobs_pb2.ValidateTrainingResponse]]:
         """Checks a training spec as SubmitTraining does and returns the plan it resolves to; starts nothing.
         INVALID_ARGUMENT, NOT_FOUND: as for SubmitTraining.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitBatchInference(
+        self,
+        request: _jobs_pb2.SubmitBatchInferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.SubmitBatchInferenceResponse, _abc.Awaitable[_jobs_pb2.SubmitBatchInferenceResponse]]:
+        """Accepts a batch inference: a registered model over a dataset, or over a file of any size.
+        The same request under the same request_id returns the same job, however often it is sent.
+        INVALID_ARGUMENT: the spec breaks a rule, or the input's columns do not fit the model (BadRequest names each).
+        NOT_FOUND: no such model, version, alias or dataset. ALREADY_EXISTS, RESOURCE_EXHAUSTED: as for SubmitTraining.
+        FAILED_PRECONDITION: the model is not one that this platform can load.
+        """
+
+    @_abc_1.abstractmethod
+    def ValidateBatchInference(
+        self,
+        request: _jobs_pb2.ValidateBatchInferenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.ValidateBatchInferenceResponse, _abc.Awaitable[_jobs_pb2.ValidateBatchInferenceResponse]]:
+        """Checks a batch spec as SubmitBatchInference does and returns the plan it resolves to; starts nothing.
+        INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION: as for SubmitBatchInference.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryJob(
+        self,
+        request: _jobs_pb2.RetryJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.RetryJobResponse, _abc.Awaitable[_jobs_pb2.RetryJobResponse]]:
+        """Runs a failed or cancelled job again, under its id, and returns it. What it had finished (folds, shards) is kept:
+        just what is missing is done. A job that runs is returned as it is.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has succeeded, so that nothing is missing.
+        RESOURCE_EXHAUSTED: a quota of the tenant is reached (ErrorInfo names it).
+        """
+
+    @_abc_1.abstractmethod
+    def DownloadResult(
+        self,
+        request: _jobs_pb2.DownloadResultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_jobs_pb2.DownloadResultResponse], _abc.AsyncIterator[_jobs_pb2.DownloadResultResponse]]:
+        """Streams the files of a batch job's result, each as a header and its bytes.
+        NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
+        result, or nothing.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mlops/v1/models.proto\x12\x08mlops.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x0fSignatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\"b\n\tSignature\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.mlops.v1.SignatureColumn\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.mlops.v1.SignatureColumn\"\x81\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0elatest_version\x18\x05 \x01(\x05\x12-\n\x07\x61liases\x18\x06 \x03(\x0b\x32\x1c.mlops.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x8a\x05\n\x0cModelVersion\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x12\n\ndataset_id\x18\x07 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x08 \x01(\t\x12\x11\n\testimator\x18\t \x01(\t\x12\x0c\n\x04task\x18\n \x01(\t\x12\x34\n\x07metrics\x18\x0b \x03(\x0b\x32#.mlops.v1.ModelVersion.MetricsEntry\x12\x32\n\x06params\x18\x0c \x03(\x0b\x32\".mlops.v1.ModelVersion.ParamsEntry\x12&\n\tsignature\x18\r \x01(\x0b\x32\x13.mlops.v1.Signature\x12\x0f\n\x07\x61liases\x18\x0e \x03(\t\x12\x45\n\x10library_versions\x18\x0f \x03(\x0b\x32+.mlops.v1.ModelVersion.LibraryVersionsEntry\x12\x14\n\x0c\x61rtifact_uri\x18\x10 \x01(\t\x12\x12\n\nsize_bytes\x18\x11 \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.mlops.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mlops.v1.Model\"O\n\x18ListModelVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x19ListModelVersionsResponse\x12(\n\x08versions\x18\x01 \x03(\x0b\x32\x16.mlops.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x16GetModelVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x05H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\x07\n\x05which\"B\n\x17GetModelVersionResponse\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mlops.v1.ModelVersion2\xca\x02\n\x06Models\x12G\n\nListModels\x12\x1b.mlops.v1.ListModelsRequest\x1a\x1c.mlops.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.mlops.v1.GetModelRequest\x1a\x1a.mlops.v1.GetModelResponse\x12\\\n\x11ListModelVersions\x12\".mlops.v1.ListModelVersionsRequest\x1a#.mlops.v1.ListModelVersionsResponse\x12V\n\x0fGetModelVersion\x12 .mlops.v1.GetModelVersionRequest\x1a!.mlops.v1.GetModelVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15mlops/v1/models.proto\x12\x08mlops.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x0fSignatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x10\n\x08required\x18\x03 \x01(\x08\"b\n\tSignature\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.mlops.v1.SignatureColumn\x12*\n\x07outputs\x18\x02 \x03(\x0b\x32\x19.mlops.v1.SignatureColumn\"\x81\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0elatest_version\x18\x05 \x01(\x05\x12-\n\x07\x61liases\x18\x06 \x03(\x0b\x32\x1c.mlops.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"\x8a\x05\n\x0cModelVersion\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06run_id\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12\x12\n\ndataset_id\x18\x07 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x08 \x01(\t\x12\x11\n\testimator\x18\t \x01(\t\x12\x0c\n\x04task\x18\n \x01(\t\x12\x34\n\x07metrics\x18\x0b \x03(\x0b\x32#.mlops.v1.ModelVersion.MetricsEntry\x12\x32\n\x06params\x18\x0c \x03(\x0b\x32\".mlops.v1.ModelVersion.ParamsEntry\x12&\n\tsignature\x18\r \x01(\x0b\x32\x13.mlops.v1.Signature\x12\x0f\n\x07\x61liases\x18\x0e \x03(\t\x12\x45\n\x10library_versions\x18\x0f \x03(\x0b\x32+.mlops.v1.ModelVersion.LibraryVersionsEntry\x12\x14\n\x0c\x61rtifact_uri\x18\x10 \x01(\t\x12\x12\n\nsize_bytes\x18\x11 \x01(\x03\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a-\n\x0bParamsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x11ListModelsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"N\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.mlops.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mlops.v1.Model\"O\n\x18ListModelVersionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x19ListModelVersionsResponse\x12(\n\x08versions\x18\x01 \x03(\x0b\x32\x16.mlops.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"S\n\x16GetModelVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x05H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\x07\n\x05which\"B\n\x17GetModelVersionResponse\x12\'\n\x07version\x18\x01 \x01(\x0b\x32\x16.mlops.v1.ModelVersion\"D\n\x14SetModelAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\"7\n\x15SetModelAliasResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mlops.v1.Model\"6\n\x17\x44\x65leteModelAliasRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\":\n\x18\x44\x65leteModelAliasResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.mlops.v1.Model\"\x19\n\x07\x44oubles\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x03\"\x1a\n\x08\x42ooleans\x12\x0e\n\x06values\x18\x01 \x03(\x08\"\x17\n\x05Texts\x12\x0e\n\x06values\x18\x01 \x03(\t\"3\n\x05Times\x12*\n\x06values\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf1\x01\n\x0b\x46rameColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x07\x64oubles\x18\x02 \x01(\x0b\x32\x11.mlops.v1.DoublesH\x00\x12&\n\x08integers\x18\x03 \x01(\x0b\x32\x12.mlops.v1.IntegersH\x00\x12&\n\x08\x62ooleans\x18\x04 \x01(\x0b\x32\x12.mlops.v1.BooleansH\x00\x12 \n\x05texts\x18\x05 \x01(\x0b\x32\x0f.mlops.v1.TextsH\x00\x12 \n\x05times\x18\x06 \x01(\x0b\x32\x0f.mlops.v1.TimesH\x00\x12\x0f\n\x07missing\x18\x07 \x03(\x05\x42\t\n\x07\x63ontent\"/\n\x05\x46rame\x12&\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\x15.mlops.v1.FrameColumn\"\xaa\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x05H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x12\x1d\n\x04rows\x18\x04 \x01(\x0b\x32\x0f.mlops.v1.Frame\x12(\n\x07outputs\x18\x05 \x03(\x0e\x32\x17.mlops.v1.PredictMethod\x12\x13\n\x0brequest_key\x18\x06 \x01(\tB\x07\n\x05which\"\x8b\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12$\n\x0bpredictions\x18\x03 \x01(\x0b\x32\x0f.mlops.v1.Frame\x12 \n\x06\x65ngine\x18\x04 \x01(\x0e\x32\x10.mlops.v1.Engine\x12\x10\n\x08warnings\x18\x05 \x03(\t\"c\n\x0bTrafficRule\x12\x10\n\x08\x63hampion\x18\x01 \x01(\t\x12\x12\n\nchallenger\x18\x02 \x01(\t\x12\x18\n\x10\x63hallenger_share\x18\x03 \x01(\x01\x12\x14\n\x0cshadow_share\x18\x04 \x01(\x01\"\xb4\x01\n\rShadowFigures\x12\x15\n\rcompared_rows\x18\x01 \x01(\x03\x12\x16\n\x0e\x64iffering_rows\x18\x02 \x01(\x03\x12\x17\n\x0fmean_difference\x18\x03 \x01(\x01\x12\x16\n\x0emax_difference\x18\x04 \x01(\x01\x12\x18\n\x10skipped_requests\x18\x05 \x01(\x03\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x11GetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\"b\n\x12GetTrafficResponse\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.mlops.v1.TrafficRule\x12\'\n\x06shadow\x18\x02 \x01(\x0b\x32\x17.mlops.v1.ShadowFigures\"G\n\x11SetTrafficRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x04rule\x18\x02 \x01(\x0b\x32\x15.mlops.v1.TrafficRule\"9\n\x12SetTrafficResponse\x12#\n\x04rule\x18\x01 \x01(\x0b\x32\x15.mlops.v1.TrafficRule\")\n\x18GetServingFiguresRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x87\x03\n\x0eVersionFigures\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x34\n\x06\x65rrors\x18\x03 \x03(\x0b\x32$.mlops.v1.VersionFigures.ErrorsEntry\x12\x0c\n\x04rows\x18\x04 \x01(\x03\x12\x16\n\x0elatency_p50_ms\x18\x05 \x01(\x01\x12\x16\n\x0elatency_p90_ms\x18\x06 \x01(\x01\x12\x16\n\x0elatency_p99_ms\x18\x07 \x01(\x01\x12\x17\n\x0f\x62\x61tch_rows_mean\x18\x08 \x01(\x01\x12\x16\n\x0e\x62\x61tch_rows_max\x18\t \x01(\x01\x12\x36\n\x07\x65ngines\x18\n \x03(\x0b\x32%.mlops.v1.VersionFigures.EnginesEntry\x1a-\n\x0b\x45rrorsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0c\x45nginesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"r\n\x19GetServingFiguresResponse\x12*\n\x08versions\x18\x01 \x03(\x0b\x32\x18.mlops.v1.VersionFigures\x12)\n\x05since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x93\x01\n\rPredictMethod\x12\x1e\n\x1aPREDICT_METHOD_UNSPECIFIED\x10\x00\x12\x1a\n\x16PREDICT_METHOD_PREDICT\x10\x01\x12 \n\x1cPREDICT_METHOD_PREDICT_PROBA\x10\x02\x12$\n PREDICT_METHOD_DECISION_FUNCTION\x10\x03*E\n\x06\x45ngine\x12\x16\n\x12\x45NGINE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45NGINE_SKLEARN\x10\x01\x12\x0f\n\x0b\x45NGINE_ONNX\x10\x02\x32\xa7\x06\n\x06Models\x12G\n\nListModels\x12\x1b.mlops.v1.ListModelsRequest\x1a\x1c.mlops.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.mlops.v1.GetModelRequest\x1a\x1a.mlops.v1.GetModelResponse\x12\\\n\x11ListModelVersions\x12\".mlops.v1.ListModelVersionsRequest\x1a#.mlops.v1.ListModelVersionsResponse\x12V\n\x0fGetModelVersion\x12 .mlops.v1.GetModelVersionRequest\x1a!.mlops.v1.GetModelVersionResponse\x12P\n\rSetModelAlias\x12\x1e.mlops.v1.SetModelAliasRequest\x1a\x1f.mlops.v1.SetModelAliasResponse\x12Y\n\x10\x44\x65leteModelAlias\x12!.mlops.v1.DeleteModelAliasRequest\x1a\".mlops.v1.DeleteModelAliasResponse\x12>\n\x07Predict\x12\x18.mlops.v1.PredictRequest\x1a\x19.mlops.v1.PredictResponse\x12G\n\nGetTraffic\x12\x1b.mlops.v1.GetTrafficRequest\x1a\x1c.mlops.v1.GetTrafficResponse\x12G\n\nSetTraffic\x12\x1b.mlops.v1.SetTrafficRequest\x1a\x1c.mlops.v1.SetTrafficResponse\x12\\\n\x11GetServingFigures\x12\".mlops.v1.GetServingFiguresRequest\x1a#.mlops.v1.GetServingFiguresResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELVERSION_PARAMSENTRY']._serialized_options = b'8\001'
   _globals['_MODELVERSION_LIBRARYVERSIONSENTRY']._loaded_options = None
   _globals['_MODELVERSION_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_VERSIONFIGURES_ERRORSENTRY']._loaded_options = None
+  _globals['_VERSIONFIGURES_ERRORSENTRY']._serialized_options = b'8\001'
+  _globals['_VERSIONFIGURES_ENGINESENTRY']._loaded_options = None
+  _globals['_VERSIONFIGURES_ENGINESENTRY']._serialized_options = b'8\001'
+  _globals['_PREDICTMETHOD']._serialized_start=3833
+  _globals['_PREDICTMETHOD']._serialized_end=3980
+  _globals['_ENGINE']._serialized_start=3982
+  _globals['_ENGINE']._serialized_end=4051
   _globals['_SIGNATURECOLUMN']._serialized_start=68
   _globals['_SIGNATURECOLUMN']._serialized_end=131
   _globals['_SIGNATURE']._serialized_start=133
@@ -72,6 +80,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELVERSIONREQUEST']._serialized_end=1645
   _globals['_GETMODELVERSIONRESPONSE']._serialized_start=1647
   _globals['_GETMODELVERSIONRESPONSE']._serialized_end=1713
-  _globals['_MODELS']._serialized_start=1716
-  _globals['_MODELS']._serialized_end=2046
+  _globals['_SETMODELALIASREQUEST']._serialized_start=1715
+  _globals['_SETMODELALIASREQUEST']._serialized_end=1783
+  _globals['_SETMODELALIASRESPONSE']._serialized_start=1785
+  _globals['_SETMODELALIASRESPONSE']._serialized_end=1840
+  _globals['_DELETEMODELALIASREQUEST']._serialized_start=1842
+  _globals['_DELETEMODELALIASREQUEST']._serialized_end=1896
+  _globals['_DELETEMODELALIASRESPONSE']._serialized_start=1898
+  _globals['_DELETEMODELALIASRESPONSE']._serialized_end=1956
+  _globals['_DOUBLES']._serialized_start=1958
+  _globals['_DOUBLES']._serialized_end=1983
+  _globals['_INTEGERS']._serialized_start=1985
+  _globals['_INTEGERS']._serialized_end=2011
+  _globals['_BOOLEANS']._serialized_start=2013
+  _globals['_BOOLEANS']._serialized_end=2039
+  _globals['_TEXTS']._serialized_start=2041
+  _globals['_TEXTS']._serialized_end=2064
+  _globals['_TIMES']._serialized_start=2066
+  _globals['_TIMES']._serialized_end=2117
+  _globals['_FRAMECOLUMN']._serialized_start=2120
+  _globals['_FRAMECOLUMN']._serialized_end=2361
+  _globals['_FRAME']._serialized_start=2363
+  _globals['_FRAME']._serialized_end=2410
+  _globals['_PREDICTREQUEST']._serialized_start=2413
+  _globals['_PREDICTREQUEST']._serialized_end=2583
+  _globals['_PREDICTRESPONSE']._serialized_start=2586
+  _globals['_PREDICTRESPONSE']._serialized_end=2725
+  _globals['_TRAFFICRULE']._serialized_start=2727
+  _globals['_TRAFFICRULE']._serialized_end=2826
+  _globals['_SHADOWFIGURES']._serialized_start=2829
+  _globals['_SHADOWFIGURES']._serialized_end=3009
+  _globals['_GETTRAFFICREQUEST']._serialized_start=3011
+  _globals['_GETTRAFFICREQUEST']._serialized_end=3045
+  _globals['_GETTRAFFICRESPONSE']._serialized_start=3047
+  _globals['_GETTRAFFICRESPONSE']._serialized_end=3145
+  _globals['_SETTRAFFICREQUEST']._serialized_start=3147
+  _globals['_SETTRAFFICREQUEST']._serialized_end=3218
+  _globals['_SETTRAFFICRESPONSE']._serialized_start=3220
+  _globals['_SETTRAFFICRESPONSE']._serialized_end=3277
+  _globals['_GETSERVINGFIGURESREQUEST']._serialized_start=3279
+  _globals['_GETSERVINGFIGURESREQUEST']._serialized_end=3320
+  _globals['_VERSIONFIGURES']._serialized_start=3323
+  _globals['_VERSIONFIGURES']._serialized_end=3714
+  _globals['_VERSIONFIGURES_ERRORSENTRY']._serialized_start=3621
+  _globals['_VERSIONFIGURES_ERRORSENTRY']._serialized_end=3666
+  _globals['_VERSIONFIGURES_ENGINESENTRY']._serialized_start=3668
+  _globals['_VERSIONFIGURES_ENGINESENTRY']._serialized_end=3714
+  _globals['_GETSERVINGFIGURESRESPONSE']._serialized_start=3716
+  _globals['_GETSERVINGFIGURESRESPONSE']._serialized_end=3830
+  _globals['_MODELS']._serialized_start=4054
+  _globals['_MODELS']._serialized_end=4861
 # @@protoc_insertion_point(module_scope)

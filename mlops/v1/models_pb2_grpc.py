@@ -57,6 +57,36 @@ class ModelsStub:
                 request_serializer=mlops_dot_v1_dot_models__pb2.GetModelVersionRequest.SerializeToString,
                 response_deserializer=mlops_dot_v1_dot_models__pb2.GetModelVersionResponse.FromString,
                 _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/mlops.v1.Models/SetModelAlias',
+                request_serializer=mlops_dot_v1_dot_models__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.SetModelAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteModelAlias = channel.unary_unary(
+                '/mlops.v1.Models/DeleteModelAlias',
+                request_serializer=mlops_dot_v1_dot_models__pb2.DeleteModelAliasRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.DeleteModelAliasResponse.FromString,
+                _registered_method=True)
+        self.Predict = channel.unary_unary(
+                '/mlops.v1.Models/Predict',
+                request_serializer=mlops_dot_v1_dot_models__pb2.PredictRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.PredictResponse.FromString,
+                _registered_method=True)
+        self.GetTraffic = channel.unary_unary(
+                '/mlops.v1.Models/GetTraffic',
+                request_serializer=mlops_dot_v1_dot_models__pb2.GetTrafficRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.GetTrafficResponse.FromString,
+                _registered_method=True)
+        self.SetTraffic = channel.unary_unary(
+                '/mlops.v1.Models/SetTraffic',
+                request_serializer=mlops_dot_v1_dot_models__pb2.SetTrafficRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.SetTrafficResponse.FromString,
+                _registered_method=True)
+        self.GetServingFigures = channel.unary_unary(
+                '/mlops.v1.Models/GetServingFigures',
+                request_serializer=mlops_dot_v1_dot_models__pb2.GetServingFiguresRequest.SerializeToString,
+                response_deserializer=mlops_dot_v1_dot_models__pb2.GetServingFiguresResponse.FromString,
+                _registered_method=True)
 
 
 class ModelsServicer:
@@ -97,6 +127,58 @@ class ModelsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetModelAlias(self, request, context):
+        """Points an alias (champion, say) to a version, or moves it there. Predictions by that alias use the version within
+        two seconds, and none fails meanwhile.
+        NOT_FOUND: no such model or version. INVALID_ARGUMENT: no alias can be called so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelAlias(self, request, context):
+        """Removes an alias; the version stays.
+        NOT_FOUND: no such model or alias.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Predict(self, request, context):
+        """Predicts rows of named columns with a model. Nothing is stored; the call may be repeated.
+        NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: the columns do not fit the model, or a value cannot
+        be predicted (BadRequest names each). RESOURCE_EXHAUSTED: a limit of the tenant is reached, or the platform sheds
+        load (ErrorInfo names it, RetryInfo says when to try again). DEADLINE_EXCEEDED: the caller's deadline passed.
+        FAILED_PRECONDITION: the model is not one that this platform can load.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTraffic(self, request, context):
+        """Returns how requests to a model are shared out between its versions, and what shadow traffic has shown.
+        NOT_FOUND: no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetTraffic(self, request, context):
+        """Sets how requests to a model that name no version are shared out. In force within two seconds.
+        NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: a share outside 0 to 1.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetServingFigures(self, request, context):
+        """Returns the figures of a model's predictions by version: requests, errors, latency, batch sizes.
+        NOT_FOUND: no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +201,36 @@ def add_ModelsServicer_to_server(servicer, server):
                     servicer.GetModelVersion,
                     request_deserializer=mlops_dot_v1_dot_models__pb2.GetModelVersionRequest.FromString,
                     response_serializer=mlops_dot_v1_dot_models__pb2.GetModelVersionResponse.SerializeToString,
+            ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.SetModelAliasResponse.SerializeToString,
+            ),
+            'DeleteModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelAlias,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.DeleteModelAliasRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.DeleteModelAliasResponse.SerializeToString,
+            ),
+            'Predict': grpc.unary_unary_rpc_method_handler(
+                    servicer.Predict,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.PredictRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.PredictResponse.SerializeToString,
+            ),
+            'GetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTraffic,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.GetTrafficRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.GetTrafficResponse.SerializeToString,
+            ),
+            'SetTraffic': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTraffic,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.SetTrafficRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.SetTrafficResponse.SerializeToString,
+            ),
+            'GetServingFigures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServingFigures,
+                    request_deserializer=mlops_dot_v1_dot_models__pb2.GetServingFiguresRequest.FromString,
+                    response_serializer=mlops_dot_v1_dot_models__pb2.GetServingFiguresResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -232,6 +344,168 @@ class Models:
             '/mlops.v1.Models/GetModelVersion',
             mlops_dot_v1_dot_models__pb2.GetModelVersionRequest.SerializeToString,
             mlops_dot_v1_dot_models__pb2.GetModelVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/SetModelAlias',
+            mlops_dot_v1_dot_models__pb2.SetModelAliasRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.SetModelAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/DeleteModelAlias',
+            mlops_dot_v1_dot_models__pb2.DeleteModelAliasRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.DeleteModelAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Predict(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/Predict',
+            mlops_dot_v1_dot_models__pb2.PredictRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/GetTraffic',
+            mlops_dot_v1_dot_models__pb2.GetTrafficRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.GetTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTraffic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/SetTraffic',
+            mlops_dot_v1_dot_models__pb2.SetTrafficRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.SetTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServingFigures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mlops.v1.Models/GetServingFigures',
+            mlops_dot_v1_dot_models__pb2.GetServingFiguresRequest.SerializeToString,
+            mlops_dot_v1_dot_models__pb2.GetServingFiguresResponse.FromString,
             options,
             channel_credentials,
             insecure,

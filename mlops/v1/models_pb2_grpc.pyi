@@ -52,6 +52,34 @@ class ModelsStub:
     """Returns a version with its metrics, parameters, signature and lineage.
     NOT_FOUND: no such model, version or alias.
     """
+    SetModelAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetModelAliasRequest, _models_pb2.SetModelAliasResponse]
+    """Points an alias (champion, say) to a version, or moves it there. Predictions by that alias use the version within
+    two seconds, and none fails meanwhile.
+    NOT_FOUND: no such model or version. INVALID_ARGUMENT: no alias can be called so.
+    """
+    DeleteModelAlias: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelAliasRequest, _models_pb2.DeleteModelAliasResponse]
+    """Removes an alias; the version stays.
+    NOT_FOUND: no such model or alias.
+    """
+    Predict: _grpc.UnaryUnaryMultiCallable[_models_pb2.PredictRequest, _models_pb2.PredictResponse]
+    """Predicts rows of named columns with a model. Nothing is stored; the call may be repeated.
+    NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: the columns do not fit the model, or a value cannot
+    be predicted (BadRequest names each). RESOURCE_EXHAUSTED: a limit of the tenant is reached, or the platform sheds
+    load (ErrorInfo names it, RetryInfo says when to try again). DEADLINE_EXCEEDED: the caller's deadline passed.
+    FAILED_PRECONDITION: the model is not one that this platform can load.
+    """
+    GetTraffic: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetTrafficRequest, _models_pb2.GetTrafficResponse]
+    """Returns how requests to a model are shared out between its versions, and what shadow traffic has shown.
+    NOT_FOUND: no such model.
+    """
+    SetTraffic: _grpc.UnaryUnaryMultiCallable[_models_pb2.SetTrafficRequest, _models_pb2.SetTrafficResponse]
+    """Sets how requests to a model that name no version are shared out. In force within two seconds.
+    NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: a share outside 0 to 1.
+    """
+    GetServingFigures: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetServingFiguresRequest, _models_pb2.GetServingFiguresResponse]
+    """Returns the figures of a model's predictions by version: requests, errors, latency, batch sizes.
+    NOT_FOUND: no such model.
+    """
 
 @_typing.type_check_only
 class ModelsAsyncStub(ModelsStub):
@@ -76,6 +104,34 @@ class ModelsAsyncStub(ModelsStub):
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelVersionRequest, _models_pb2.GetModelVersionResponse]  # type: ignore[assignment]
     """Returns a version with its metrics, parameters, signature and lineage.
     NOT_FOUND: no such model, version or alias.
+    """
+    SetModelAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.SetModelAliasRequest, _models_pb2.SetModelAliasResponse]  # type: ignore[assignment]
+    """Points an alias (champion, say) to a version, or moves it there. Predictions by that alias use the version within
+    two seconds, and none fails meanwhile.
+    NOT_FOUND: no such model or version. INVALID_ARGUMENT: no alias can be called so.
+    """
+    DeleteModelAlias: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelAliasRequest, _models_pb2.DeleteModelAliasResponse]  # type: ignore[assignment]
+    """Removes an alias; the version stays.
+    NOT_FOUND: no such model or alias.
+    """
+    Predict: _aio.UnaryUnaryMultiCallable[_models_pb2.PredictRequest, _models_pb2.PredictResponse]  # type: ignore[assignment]
+    """Predicts rows of named columns with a model. Nothing is stored; the call may be repeated.
+    NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: the columns do not fit the model, or a value cannot
+    be predicted (BadRequest names each). RESOURCE_EXHAUSTED: a limit of the tenant is reached, or the platform sheds
+    load (ErrorInfo names it, RetryInfo says when to try again). DEADLINE_EXCEEDED: the caller's deadline passed.
+    FAILED_PRECONDITION: the model is not one that this platform can load.
+    """
+    GetTraffic: _aio.UnaryUnaryMultiCallable[_models_pb2.GetTrafficRequest, _models_pb2.GetTrafficResponse]  # type: ignore[assignment]
+    """Returns how requests to a model are shared out between its versions, and what shadow traffic has shown.
+    NOT_FOUND: no such model.
+    """
+    SetTraffic: _aio.UnaryUnaryMultiCallable[_models_pb2.SetTrafficRequest, _models_pb2.SetTrafficResponse]  # type: ignore[assignment]
+    """Sets how requests to a model that name no version are shared out. In force within two seconds.
+    NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: a share outside 0 to 1.
+    """
+    GetServingFigures: _aio.UnaryUnaryMultiCallable[_models_pb2.GetServingFiguresRequest, _models_pb2.GetServingFiguresResponse]  # type: ignore[assignment]
+    """Returns the figures of a model's predictions by version: requests, errors, latency, batch sizes.
+    NOT_FOUND: no such model.
     """
 
 class ModelsServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +178,70 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_models_pb2.GetModelVersionResponse, _abc.Awaitable[_models_pb2.GetModelVersionResponse]]:
         """Returns a version with its metrics, parameters, signature and lineage.
         NOT_FOUND: no such model, version or alias.
+        """
+
+    @_abc_1.abstractmethod
+    def SetModelAlias(
+        self,
+        request: _models_pb2.SetModelAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.SetModelAliasResponse, _abc.Awaitable[_models_pb2.SetModelAliasResponse]]:
+        """Points an alias (champion, say) to a version, or moves it there. Predictions by that alias use the version within
+        two seconds, and none fails meanwhile.
+        NOT_FOUND: no such model or version. INVALID_ARGUMENT: no alias can be called so.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteModelAlias(
+        self,
+        request: _models_pb2.DeleteModelAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.DeleteModelAliasResponse, _abc.Awaitable[_models_pb2.DeleteModelAliasResponse]]:
+        """Removes an alias; the version stays.
+        NOT_FOUND: no such model or alias.
+        """
+
+    @_abc_1.abstractmethod
+    def Predict(
+        self,
+        request: _models_pb2.PredictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.PredictResponse, _abc.Awaitable[_models_pb2.PredictResponse]]:
+        """Predicts rows of named columns with a model. Nothing is stored; the call may be repeated.
+        NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: the columns do not fit the model, or a value cannot
+        be predicted (BadRequest names each). RESOURCE_EXHAUSTED: a limit of the tenant is reached, or the platform sheds
+        load (ErrorInfo names it, RetryInfo says when to try again). DEADLINE_EXCEEDED: the caller's deadline passed.
+        FAILED_PRECONDITION: the model is not one that this platform can load.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTraffic(
+        self,
+        request: _models_pb2.GetTrafficRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.GetTrafficResponse, _abc.Awaitable[_models_pb2.GetTrafficResponse]]:
+        """Returns how requests to a model are shared out between its versions, and what shadow traffic has shown.
+        NOT_FOUND: no such model.
+        """
+
+    @_abc_1.abstractmethod
+    def SetTraffic(
+        self,
+        request: _models_pb2.SetTrafficRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.SetTrafficResponse, _abc.Awaitable[_models_pb2.SetTrafficResponse]]:
+        """Sets how requests to a model that name no version are shared out. In force within two seconds.
+        NOT_FOUND: no such model, version or alias. INVALID_ARGUMENT: a share outside 0 to 1.
+        """
+
+    @_abc_1.abstractmethod
+    def GetServingFigures(
+        self,
+        request: _models_pb2.GetServingFiguresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.GetServingFiguresResponse, _abc.Awaitable[_models_pb2.GetServingFiguresResponse]]:
+        """Returns the figures of a model's predictions by version: requests, errors, latency, batch sizes.
+        NOT_FOUND: no such model.
         """
 
 def add_ModelsServicer_to_server(servicer: ModelsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

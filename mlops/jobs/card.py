@@ -1,0 +1,104 @@
+"""What has to be known of a trained model to predict with it: its inputs, its outputs, and the data it learnt from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from mlops.jobs.dataset import ColumnKind
+from mlops.jobs.training import Task
+from mlops.jobs.value import Value
+
+
+class PredictMethod(StrEnum):
+    """What a model is asked for, by scikit-learn's names."""
+
+    PREDICT = "predict"
+    PREDICT_PROBA = "predict_proba"
+    DECISION_FUNCTION = "decision_function"
+
+
+class Engine(StrEnum):
+    """What computed a prediction."""
+
+    SKLEARN = "sklearn"
+    ONNX = "onnx"
+
+
+class LabelType(StrEnum):
+    """The type of what `predict` gives."""
+
+    DOUBLE = "double"  # a regression's number
+    LONG = "long"
+    BOOLEAN = "boolean"
+    STRING = "string"
+
+
+class FeatureSpec(Value):
+    """One column that the model takes. `required`: it had no missing value in training, so it may have none now."""
+
+    name: str
+    kind: ColumnKind
+    required: bool = True
+
+
+class FeatureReference(Value):
+    """How one feature was distributed in training, for measuring drift against it.
+
+    Numeric and datetime: `edges` are inner bin edges (quantiles, ascending, distinct), and bin i holds
+    edges[i-1] <= x < edges[i]. Categorical and boolean: `categories` by falling frequency (at most 50), and one
+    bin more for all others. Text: no bins. Shares are of the values that are there, and sum to 1.
+    """
+
+    name: str
+    edges: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    missing_share: float = 0.0
+
+
+class EngineTiming(Value):
+    """How long both engines took for a batch of so many rows, in milliseconds (medians)."""
+
+    rows: int
+    sklearn_ms: float
+    onnx_ms: float
+
+
+class OnnxExport(Value):
+    """What came of exporting the model to ONNX. Where `reason` says why not, there is no file and no timing."""
+
+    reason: str = ""
+    # The largest difference from scikit-learn in any probability or value (relative to its size above 1).
+    max_difference: float = 0.0
+    tolerance: float = 0.0
+    rows_checked: int = 0
+    methods: tuple[PredictMethod, ...] = ()
+    timings: tuple[EngineTiming, ...] = ()
+    size_bytes: int = 0
+
+    def faster(self, rows: int, method: PredictMethod) -> Engine:
+        """The engine for a batch of so many rows: the one that was faster at the nearest measured size."""
+        if method not in self.methods or not self.timings:
+            return Engine.SKLEARN
+        nearest = min(self.timings, key=lambda timing: abs(timing.rows - rows))
+        return Engine.ONNX if nearest.onnx_ms < nearest.sklearn_ms else Engine.SKLEARN
+
+
+class ModelCard(Value):
+    """A model as those who predict with it see it (card.json beside the model's file).
+
+    classes: a classifier's, as texts, in the order of its probabilities.
+    """
+
+    task: Task
+    target: str
+    features: tuple[FeatureSpec, ...]
+    label_type: LabelType
+    classes: tuple[str, ...] = ()
+    methods: tuple[PredictMethod, ...] = (PredictMethod.PREDICT,)
+    # Columns of decision_function: 1, or one a class.
+    decision_columns: int = 0
+    reference: tuple[FeatureReference, ...] = ()
+    size_bytes: int = Field(default=0, ge=0)
