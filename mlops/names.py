@@ -97,7 +97,6 @@ INGEST_STEP = "ingest"
 
 
 # Of a batch inference.
-STAGE_STEP = "stage"
 PLAN_STEP = "plan"
 PREDICT_STEP = "predict"
 SUMMARISE_STEP = "summarise"
@@ -243,6 +242,12 @@ def rejects_file(shard: int) -> str:
 MANIFEST_FILE = "manifest.json"
 
 # --- models as the platform keeps them, to predict with ------------------------------------------
+
+
+# As MLflow gives them.
+LOGGED_MODEL_ID = re.compile(r"^m-[0-9a-f]{8,64}\Z")
+# What a model's files are stored under: the same, or a hash of where they came from.
+MODEL_ID = re.compile(r"^[mx]-[0-9a-f]{8,64}\Z")
 
 
 def model_prefix(tenant: str, model_id: str) -> str:

@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio import activity
 
 from mlops import errors, names
-from mlops.activities.failures import translated
-from mlops.activities.heartbeat import Heartbeat
+from mlops.activities.io_host import IoSteps
 from mlops.activities.plans import read_plan
 from mlops.activities.run_records import dataset_of, metrics_of, params_of, tags_of
 from mlops.activities.unbroken import unbroken
 from mlops.jobs.dataset import IngestJob, Source
-from mlops.jobs.job import StepState
 from mlops.jobs.report import ModelNotes, StepResult, TrainingReport
 from mlops.jobs.signature import signature_of
 from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, StartedRun
 from mlops.jobs.training import StepOrder, TrainingPlan
-from mlops.storage.objects import ObjectStore
-from mlops.storage.sources import SourceRoots
 from mlops.tracking.claim import together
-from mlops.tracking.protocol import ModelFiles, Tracking
+from mlops.tracking.protocol import ModelFiles
 from mlops.workflows import stubs
 
 
-@dataclass(frozen=True, kw_only=True)
-class IoHost:
-    """What all tenants of an IO worker share."""
-
-    store: ObjectStore
-    sources: SourceRoots
-    tracking: Tracking
-
-
-class IoWork(stubs.IoActivities):
+class IoWork(IoSteps, stubs.IoActivities):
     """The IO activities of one tenant."""
-
-    def __init__(self, host: IoHost, *, tenant: str) -> None:
-        self._host = host
-        self._tenant = tenant
 
     @activity.defn
     async def copy_source(self, job: IngestJob) -> Source:
@@ -114,16 +95,6 @@ class IoWork(stubs.IoActivities):
                     ended.tenant, run_id, ended.status, ended_at=datetime.now(UTC), message=ended.message
                 )
 
-    @asynccontextmanager
-    async def _step(self, tenant: str, step: str) -> AsyncIterator[None]:
-        """Errors as Temporal carries them, a beating heart, and the wall: an order for another tenant is refused."""
-        with translated(step):
-            if tenant != self._tenant:
-                raise errors.PermissionDenied(f"An order for tenant {tenant!r} arrived in the namespace of another")
-            async with Heartbeat(step) as beat:
-                beat.show(StepState.RUNNING)
-                yield
-
     async def _run(self, order: StepOrder, plan: TrainingPlan) -> StartedRun:
         return await self._host.tracking.start_run(
             order.tenant,
@@ -150,10 +121,25 @@ class IoWork(stubs.IoActivities):
                     input_example=await self._host.store.read_bytes(self._fit_key(order, names.STEP_EXAMPLE)),
                     trusted_types=notes.trusted_types,
                     versions=notes.versions,
+                    extras=await self._extras(order, Path(directory)),
                 ),
                 params=params_of(plan),
                 tags=tags_of(order, plan),
             )
+
+    async def _extras(self, order: StepOrder, directory: Path) -> dict[str, Path]:
+        """What predicting needs beside the model; jobs from before there was any have none."""
+        found: dict[str, Path] = {}
+        for step, name in (
+            (names.FIT_STEP, names.CARD_FILE),
+            (names.EXPORT_STEP, names.ONNX_FILE),
+            (names.EXPORT_STEP, names.ONNX_NOTES_FILE),
+        ):
+            with contextlib.suppress(errors.NotFound):
+                key = names.step_key(order.tenant, order.job_id, step, name)
+                await self._host.store.get_file(key, directory / name)
+                found[name] = directory / name
+        return found
 
     async def _log_file(self, order: StepOrder, run: StartedRun, name: str) -> None:
         content = await self._host.store.read_bytes(

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from mlops import names
 from mlops.errors import InvalidRequest, NotFound
 from mlops.gateway.access import tenant_of
+from mlops.gateway.batches import Batches, BatchSubmission
 from mlops.gateway.ports import SchedulerPort
+from mlops.gateway.results import Results
 from mlops.gateway.submissions import Submission, Submissions
+from mlops.jobs.inference import BatchInferenceSpec
 from mlops.jobs.job import JobEvent, JobFilter
 from mlops.jobs.pages import page_size
 from mlops.jobs.training import TrainingSpec
@@ -30,9 +33,19 @@ _FIRST, _LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UT
 class Jobs:
     """Serves mlops.v1.Jobs."""
 
-    def __init__(self, *, scheduler: SchedulerPort, submissions: Submissions, objects: ObjectStore) -> None:
+    def __init__(
+        self,
+        *,
+        scheduler: SchedulerPort,
+        submissions: Submissions,
+        batches: Batches,
+        results: Results,
+        objects: ObjectStore,
+    ) -> None:
         self._scheduler = scheduler
         self._submissions = submissions
+        self._batches = batches
+        self._results = results
         self._objects = objects
 
     async def submit_training(self, caller: Principal, request: pb.SubmitTrainingRequest) -> pb.SubmitTrainingResponse:
@@ -48,6 +61,44 @@ class Jobs:
         spec = parse(request.spec, TrainingSpec, prefix="spec")
         validated = await self._submissions.validate(tenant_of(caller), spec)
         return build(pb.ValidateTrainingResponse, validated)
+
+    async def submit_batch_inference(
+        self, caller: Principal, request: pb.SubmitBatchInferenceRequest
+    ) -> pb.SubmitBatchInferenceResponse:
+        """Accepts a batch inference."""
+        asked = parse(request, BatchSubmission)
+        job = await self._batches.submit(tenant_of(caller), caller.name, asked)
+        return pb.SubmitBatchInferenceResponse(job=build(pb.Job, job))
+
+    async def validate_batch_inference(
+        self, caller: Principal, request: pb.ValidateBatchInferenceRequest
+    ) -> pb.ValidateBatchInferenceResponse:
+        """The plan that a batch spec resolves to."""
+        spec = parse(request.spec, BatchInferenceSpec, prefix="spec")
+        validated = await self._batches.validate(tenant_of(caller), spec)
+        return build(pb.ValidateBatchInferenceResponse, validated)
+
+    async def retry_job(self, caller: Principal, request: pb.RetryJobRequest) -> pb.RetryJobResponse:
+        """Runs a job again that did not succeed."""
+        job = await self._batches.retry(tenant_of(caller), _job_id(request.job_id), by=caller.name)
+        return pb.RetryJobResponse(job=build(pb.Job, job))
+
+    async def download_result(
+        self, caller: Principal, request: pb.DownloadResultRequest
+    ) -> AsyncGenerator[pb.DownloadResultResponse, None]:
+        """The files of a batch job's result."""
+        pieces = self._results.stream(
+            tenant_of(caller),
+            _job_id(request.job_id),
+            rejects=request.part == pb.RESULT_PART_REJECTS,
+            skip_files=request.skip_files,
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, bytes):
+                    yield pb.DownloadResultResponse(chunk=piece)
+                else:
+                    yield pb.DownloadResultResponse(file=build(pb.ResultFile, piece))
 
     async def get_job(self, caller: Principal, request: pb.GetJobRequest) -> pb.GetJobResponse:
         """One job, whole."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from mlops.jobs.dataset import Ingested, IngestJob
+from mlops.jobs.inference import BatchInferencePlan
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobPage
 from mlops.jobs.training import TrainingPlan
 from mlops.tenants.provisioning import Provider
@@ -23,6 +24,19 @@ class SchedulerPort(Protocol):
         self, tenant: str, *, job_id: str, owner: str, plan: TrainingPlan, fingerprint: str
     ) -> Job:
         """Starts the job, or returns the one that the same request started. Raises RequestIdReused."""
+        ...
+
+    async def start_batch(
+        self, tenant: str, *, job_id: str, owner: str, plan: BatchInferencePlan, fingerprint: str
+    ) -> Job:
+        """The same for a batch inference."""
+        ...
+
+    async def retry_job(self, tenant: str, job_id: str, *, by: str) -> Job:
+        """Runs a failed or cancelled job again; one that runs is returned as it is.
+
+        Raises NotFound, and FailedPrecondition for one that has succeeded.
+        """
         ...
 
     async def find_submission(self, tenant: str, job_id: str, fingerprint: str) -> Job | None:

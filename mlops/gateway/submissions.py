@@ -9,16 +9,14 @@ from pydantic import AfterValidator
 
 from mlops import names
 from mlops.errors import InvalidRequest, NotFound, QuotaExceeded
-from mlops.gateway.backlog import Backlog
 from mlops.gateway.ports import SchedulerPort
+from mlops.gateway.quotas import Quotas
 from mlops.jobs.dataset import Dataset
 from mlops.jobs.job import Job, Validated, steps_of
-from mlops.jobs.limits import Limits
 from mlops.jobs.training import TrainingPlan, TrainingSpec
 from mlops.jobs.validation import fingerprint, resolve, warnings_of
 from mlops.jobs.value import Value
 from mlops.tenants.datasets import DatasetStore
-from mlops.tenants.store import TenantStore
 from mlops.tenants.tenant import Quota
 
 # A plan of so many columns is resolved in less than a millisecond.
@@ -31,31 +29,23 @@ def _job_id(text: str) -> str:
     return text
 
 
+RequestId = Annotated[str, AfterValidator(_job_id)]
+
+
 class Submission(Value):
     """A training job to start. The request id becomes the job's id."""
 
-    request_id: Annotated[str, AfterValidator(_job_id)]
+    request_id: RequestId
     spec: TrainingSpec
 
 
 class Submissions:
     """Accepts training jobs."""
 
-    def __init__(
-        self,
-        *,
-        scheduler: SchedulerPort,
-        tenants: TenantStore,
-        datasets: DatasetStore,
-        largest_host_cpus: int,
-        largest_host_memory_bytes: int,
-    ) -> None:
+    def __init__(self, *, scheduler: SchedulerPort, quotas: Quotas, datasets: DatasetStore) -> None:
         self._scheduler = scheduler
-        self._tenants = tenants
+        self._quotas = quotas
         self._datasets = datasets
-        self._backlog = Backlog(scheduler.active_jobs)
-        self._host_cpus = largest_host_cpus
-        self._host_memory_bytes = largest_host_memory_bytes
 
     async def submit(self, tenant: str, owner: str, asked: Submission) -> Job:
         """The accepted job; of a request that was accepted before, the job it started, whatever is full by now.
@@ -64,7 +54,9 @@ class Submissions:
         """
         digest = fingerprint(asked.spec)
         try:
-            plan = await self._admit(tenant, asked.spec)
+            quota, dataset = await self._look_up(tenant, asked.spec)
+            plan = await self._resolve(asked.spec, dataset, quota)
+            await self._quotas.admit(tenant)
         except (InvalidRequest, NotFound, QuotaExceeded):
             known = await self._scheduler.find_submission(tenant, asked.request_id, digest)
             if known is None:
@@ -80,28 +72,13 @@ class Submissions:
         plan = await self._resolve(spec, dataset, quota)
         return Validated(plan=plan, steps=steps_of(plan), warnings=warnings_of(plan, dataset))
 
-    async def _admit(self, tenant: str, spec: TrainingSpec) -> TrainingPlan:
-        quota, dataset = await self._look_up(tenant, spec)
-        plan = await self._resolve(spec, dataset, quota)
-        await self._backlog.admit(tenant, quota.max_active_jobs)
-        return plan
-
     async def _look_up(self, tenant: str, spec: TrainingSpec) -> tuple[Quota, Dataset]:
-        quota = await self._tenants.quota(tenant)
+        quota = await self._quotas.of(tenant)
         return quota, await self._datasets.get_recent(tenant, spec.dataset)
 
     async def _resolve(self, spec: TrainingSpec, dataset: Dataset, quota: Quota) -> TrainingPlan:
+        limits = self._quotas.limits(quota)
         if len(dataset.profile.columns) + len(spec.features) <= QUICK_COLUMNS:
-            return resolve(spec, dataset, self._limits(quota))
+            return resolve(spec, dataset, limits)
         # Thousands of columns take tens of milliseconds, which no other call should wait for.
-        return await asyncio.to_thread(resolve, spec, dataset, self._limits(quota))
-
-    def _limits(self, quota: Quota) -> Limits:
-        tenants_cpus = quota.max_job_cpus <= self._host_cpus
-        tenants_memory = quota.max_job_memory_bytes <= self._host_memory_bytes
-        return Limits(
-            max_cpus=min(quota.max_job_cpus, self._host_cpus),
-            max_memory_bytes=min(quota.max_job_memory_bytes, self._host_memory_bytes),
-            cpus_limit="max_job_cpus" if tenants_cpus else "largest_host_cpus",
-            memory_limit="max_job_memory_bytes" if tenants_memory else "largest_host_memory_bytes",
-        )
+        return await asyncio.to_thread(resolve, spec, dataset, limits)

@@ -6,7 +6,9 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from mlops.errors import InvalidRequest
 from mlops.jobs.dataset import ColumnKind
+from mlops.jobs.model import Signature
 from mlops.jobs.training import Task
 from mlops.jobs.value import Value
 
@@ -49,6 +51,7 @@ class FeatureReference(Value):
     Numeric and datetime: `edges` are inner bin edges (quantiles, ascending, distinct), and bin i holds
     edges[i-1] <= x < edges[i]. Categorical and boolean: `categories` by falling frequency (at most 50), and one
     bin more for all others. Text: no bins. Shares are of the values that are there, and sum to 1.
+    minimum, maximum: of numbers and times, as far as the rows that were looked at tell; None where there were none.
     """
 
     name: str
@@ -56,6 +59,8 @@ class FeatureReference(Value):
     categories: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     missing_share: float = 0.0
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 class EngineTiming(Value):
@@ -102,3 +107,45 @@ class ModelCard(Value):
     decision_columns: int = 0
     reference: tuple[FeatureReference, ...] = ()
     size_bytes: int = Field(default=0, ge=0)
+
+
+# MLflow's types of columns: to what they mean to a model, and to what a model's answers are.
+_KINDS = {
+    "double": ColumnKind.NUMERIC,
+    "float": ColumnKind.NUMERIC,
+    "long": ColumnKind.NUMERIC,
+    "integer": ColumnKind.NUMERIC,
+    "boolean": ColumnKind.BOOLEAN,
+    "string": ColumnKind.CATEGORICAL,
+    "datetime": ColumnKind.DATETIME,
+}
+_LABELS = {
+    "long": LabelType.LONG,
+    "integer": LabelType.LONG,
+    "boolean": LabelType.BOOLEAN,
+    "string": LabelType.STRING,
+}
+
+
+def card_from_signature(signature: Signature) -> ModelCard:
+    """The card of a model that a person registered, as far as its signature tells: no classes, no reference.
+
+    Raises InvalidRequest for a signature without inputs, and for a type of column that no estimator takes.
+    """
+    strange = {column.name: column.type for column in signature.inputs if column.type not in _KINDS}
+    if strange:
+        name, found = next(iter(strange.items()))
+        raise InvalidRequest(f"the model takes a column {name!r} of type {found!r}, which is not supported here")
+    if not signature.inputs:
+        raise InvalidRequest("the model has no signature of named columns: log it with one (infer_signature)")
+    output = signature.outputs[0] if signature.outputs else None
+    label_type = _LABELS.get(output.type, LabelType.DOUBLE) if output is not None else LabelType.DOUBLE
+    return ModelCard(
+        task=Task.REGRESSION if label_type is LabelType.DOUBLE else Task.CLASSIFICATION,
+        target=output.name if output is not None else "",
+        features=tuple(
+            FeatureSpec(name=column.name, kind=_KINDS[column.type], required=column.required)
+            for column in signature.inputs
+        ),
+        label_type=label_type,
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import Field
 
-from mlops.jobs.card import PredictMethod
+from mlops.jobs.card import Engine, PredictMethod
 from mlops.jobs.dataset import ReadOptions
 from mlops.jobs.training import Resources
 from mlops.jobs.value import SearchText, Value
@@ -112,6 +112,8 @@ class BatchJob(Value):
     owner: str
     # SHA-256 of the stored plan, in hex.
     plan_sha256: str
+    # Whether there is a URI to copy from.
+    copies_input: bool
     time_limit: timedelta
     max_attempts: int
 
@@ -143,8 +145,10 @@ class ShardRange(Value):
 class ShardList(Value):
     """The shards of a job, in storage: they are planned once."""
 
-    # How the input that the shards are read from is laid out: parquet, or arrow (canonical, or a stranger's file).
+    # How the input that the shards are read from is laid out: canonical, parquet, or arrow (a stranger's file).
     input_format: str
+    # Whether the shards are read from a file that planning left, and not from the source itself.
+    is_converted: bool = False
     rows: int
     shards: tuple[ShardRange, ...]
     # Of the fit of the input's columns to the model.
@@ -197,6 +201,76 @@ class ShardsDone(Value):
     rejected_rows: int
 
 
+class ResultFile(Value):
+    """One file of a result."""
+
+    name: str
+    rows: int
+    size_bytes: int
+
+
+class BinCounts(Value):
+    """How one feature's values fell into the bins of its reference, over the rows looked at.
+
+    counts: a bin each, as in FeatureReference.shares. unseen: of them, values that training never saw.
+    """
+
+    counts: tuple[int, ...] = ()
+    missing: int = 0
+    unseen: int = 0
+
+
+class ClassCount(Value):
+    """One class among the scored rows: how often it was true, how often predicted, and how often both."""
+
+    true: int = 0
+    predicted: int = 0
+    both: int = 0
+
+
+class ShardScores(Value):
+    """Sums that add up over shards to the metrics of the whole. Rows without a target do not count.
+
+    classes: by label. log_loss_sum, auc_*: with probabilities only; the histograms are of the second of two
+    classes' scores, bin to count, for rows of the other and of that class.
+    mean, deviation: of the target, its mean and its sum of squares around that; errors are target minus prediction.
+    """
+
+    rows: int = 0
+    classes: dict[str, ClassCount] = Field(default_factory=dict)
+    log_loss_sum: float | None = None
+    auc_negatives: dict[int, int] = Field(default_factory=dict)
+    auc_positives: dict[int, int] = Field(default_factory=dict)
+    mean: float = 0.0
+    deviation: float = 0.0
+    absolute_error_sum: float = 0.0
+    squared_error_sum: float = 0.0
+    max_error: float = 0.0
+
+
+class ShardFound(Value):
+    """What one shard found (shard.json): small, so that thousands of them are merged in a moment."""
+
+    shard: int
+    # Rows of the input, rejected ones included.
+    rows: int
+    rejected_rows: int = 0
+    file: ResultFile
+    rejects: ResultFile | None = None
+    # Name and Arrow type of each column of the output.
+    columns: dict[str, str] = Field(default_factory=dict)
+    # Rows that `drift` looked at: all, or an even sample of them.
+    sampled_rows: int = 0
+    drift: dict[str, BinCounts] = Field(default_factory=dict)
+    scores: ShardScores | None = None
+    engine: Engine = Engine.SKLEARN
+    # Of predicting alone, and of the whole shard.
+    predict_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
 class FeatureDrift(Value):
     """How far one feature has moved from the training data.
 
@@ -210,14 +284,6 @@ class FeatureDrift(Value):
     reference_missing_share: float
     # Categorical: the share of values never seen in training. Numeric: outside of the range of training.
     unseen_share: float = 0.0
-
-
-class ResultFile(Value):
-    """One file of a result."""
-
-    name: str
-    rows: int
-    size_bytes: int
 
 
 class BatchReport(Value):
@@ -238,6 +304,18 @@ class BatchReport(Value):
     peak_memory_bytes: int = 0
     engine: str = "sklearn"
     warnings: tuple[str, ...] = ()
+
+
+class BatchManifest(Value):
+    """What commits a result (manifest.json in its folder): the last file to be written."""
+
+    job_id: str
+    model_name: str
+    model_version: int
+    dataset_id: str | None
+    source_uri: str | None
+    committed_at: datetime
+    report: BatchReport
 
 
 class BatchOutcome(Value):

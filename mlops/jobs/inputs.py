@@ -1,11 +1,11 @@
 """Whether a table fits a model: the one set of rules for batch jobs and online predictions.
 
-    missing     a required column that is not there is refused; one that had missing values in training is filled
-                with missing values
-    extra       ignored
-    reordered   matched by name
-    mistyped    what loses nothing is taken (whole numbers as numbers, booleans as 0 and 1 or as "true" and "false",
-                texts as categories, Unix seconds as times); everything else is refused
+missing     a required column that is not there is refused; one that had missing values in training is filled
+            with missing values
+extra       ignored
+reordered   matched by name
+mistyped    what loses nothing is taken (whole numbers as numbers, booleans as 0 and 1 or as "true" and "false",
+            texts as categories, Unix seconds as times); everything else is refused
 """
 
 from __future__ import annotations

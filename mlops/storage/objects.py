@@ -11,7 +11,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +36,9 @@ _FILES_AT_ONCE = 8
 class ObjectStore:
     """Bytes under keys that `names` builds. Every method may raise StorageUnavailable; a bad key is an InvalidRequest."""
 
-    def __init__(self, backend: Backend, foreign: tuple[type[Exception], ...] = (OSError,)) -> None:
-        """foreign: what the backend raises when it fails."""
+    def __init__(self, backend: Backend, foreign: tuple[type[Exception], ...] = (OSError,), *, url: str = "") -> None:
+        """foreign: what the backend raises when it fails. url: where it is, for people."""
+        self._url = url.rstrip("/")
         self._backend = backend
         self._foreign = foreign
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="storage")
@@ -55,13 +56,17 @@ class ObjectStore:
                 path = Path(unquote(parts.path) if parts.scheme else url)
                 if not path.is_absolute() or parts.netloc not in ("", "localhost"):
                     raise errors.InvalidRequest.of("storage_url", f"{url!r} is not an absolute path of this machine")
-                return cls(Disk(path))
+                return cls(Disk(path), url=path.as_uri())
             foreign = foreign_errors(parts.scheme)
-            return cls(Bucket(url, options or {}), foreign)
+            return cls(Bucket(url, options or {}), foreign, url=url)
         except (ValueError, ImportError) as exc:
             raise errors.InvalidRequest.of("storage_url", f"{url!r} cannot be opened: {exc}") from exc
         except OSError as exc:
             raise _unavailable(url, exc) from exc
+
+    def url_of(self, prefix: str) -> str:
+        """Where what is below a prefix can be found by other programs: file:///srv/mlops/a/b, s3://bucket/a/b."""
+        return f"{self._url}/{checked(prefix)}"
 
     def close(self) -> None:
         """Lets the threads end. Calls that are under way finish."""
@@ -156,7 +161,7 @@ class ObjectStore:
         """An object to be written in chunks: `async with store.open_upload(key) as upload`."""
         return Upload(checked(key), self._backend, self._run)
 
-    async def read_chunks(self, key: str, chunk_bytes: int = 8 * 1024**2) -> AsyncIterator[bytes]:
+    async def read_chunks(self, key: str, chunk_bytes: int = 8 * 1024**2) -> AsyncGenerator[bytes, None]:
         """The object's bytes in chunks of that size (the last one smaller). Raises NotFound."""
         file: BinaryIO = await self._run(key, lambda: self._backend.reader(checked(key)))
         try:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -61,12 +62,34 @@ class SourceRoots:
         Raises InvalidRequest as `check` does, NotFound where nothing is there, QuotaExceeded over max_bytes,
         StorageUnavailable where the source or the store does not answer.
         """
+        staging = names.staging_key(tenant, secrets.token_hex(16))
+        source = await self.copy_to(tenant, uri, store, staging, max_bytes=max_bytes)
+        blob = names.blob_key(tenant, source.sha256)
+        if await store.exists(blob):
+            await store.delete(staging)
+        else:
+            await store.move(staging, blob)
+        return source
+
+    async def copy_to(
+        self,
+        tenant: str,
+        uri: str,
+        store: ObjectStore,
+        key: str,
+        *,
+        max_bytes: int,
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> Source:
+        """Copies what is at the URI to a key of the store; nothing is there before it is whole.
+
+        on_bytes: told how much has arrived so far. Raises as `copy_in` does.
+        """
         place = await asyncio.to_thread(self._allowed, tenant, uri)
         foreign = foreign_errors(place.scheme)
         file = await _translated(uri, foreign, lambda: self._open(tenant, uri, place))
-        staging = names.staging_key(tenant, secrets.token_hex(16))
         try:
-            async with store.open_upload(staging) as upload:
+            async with store.open_upload(key) as upload:
                 while chunk := await _translated(uri, foreign, lambda: file.read(_CHUNK_BYTES)):
                     if upload.size_bytes + len(chunk) > max_bytes:
                         raise errors.QuotaExceeded(
@@ -74,15 +97,10 @@ class SourceRoots:
                             limit="max_dataset_bytes",
                         )
                     await upload.write(chunk)
-                source = await upload.commit()
+                    on_bytes(upload.size_bytes)
+                return await upload.commit()
         finally:
             await asyncio.shield(asyncio.to_thread(file.close))
-        blob = names.blob_key(tenant, source.sha256)
-        if await store.exists(blob):
-            await store.delete(staging)
-        else:
-            await store.move(staging, blob)
-        return source
 
     def _allowed(self, tenant: str, uri: str) -> _Place:
         place = _place(uri)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from mlops import names
 from mlops.errors import FailedPrecondition, NotFound
 from mlops.jobs.model import Model, ModelVersion, Signature
 from mlops.jobs.tracking import LoggedModel, RunStatus, StartedRun
+from mlops.tracking.artifacts import proxied
 from mlops.tracking.claim import together
 from mlops.tracking.credentials import Account
 from mlops.tracking.models import LoggedModels
@@ -146,6 +148,23 @@ class MlflowTracking:
             self._account(tenant), name, page_size=page_size, page_token=page_token
         )
         return tuple(_version(one) for one in found), token
+
+    async def find_version(self, tenant: str, name: str, which: int | str) -> ModelVersion:
+        """As Tracking."""
+        return _version(await self._registry.version(self._account(tenant), name, which))
+
+    async def model_file(self, tenant: str, version: ModelVersion, name: str) -> AsyncGenerator[bytes, None]:
+        """As Tracking. What people registered by a run's path is found there."""
+        account, source = self._account(tenant), version.artifact_uri
+        if model_id := _model_id(source):
+            source = await self._models.location(account, model_id)
+        elif source.startswith("runs:/"):
+            run_id, _, folder = source.removeprefix("runs:/").partition("/")
+            source = f"{await self._runs.location(account, run_id)}/{folder}"
+        about = ("file of a model version", f"{version.model_name}/{version.version}/{name}")
+        async with aclosing(self._rest.stream(account, proxied(source, name), about=about)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def get_version(self, tenant: str, name: str, which: int | str) -> ModelVersion:
         """As Tracking. What people registered by themselves may lack a run or a logged model: those parts stay empty."""

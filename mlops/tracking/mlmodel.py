@@ -133,6 +133,19 @@ def read_signature(mlmodel: bytes) -> Signature:
     return Signature(inputs=_columns(texts.get("inputs")), outputs=_columns(texts.get("outputs")))
 
 
+def skops_file(mlmodel: bytes) -> str | None:
+    """The name of the model's file, where an MLmodel file says that it is scikit-learn's, stored by skops."""
+    try:
+        found = yaml.load(mlmodel, Loader=_Loader)  # noqa: S506 - either name is a safe loader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return None
+    flavors = found.get("flavors") if isinstance(found, dict) else None
+    sklearn = flavors.get("sklearn") if isinstance(flavors, dict) else None
+    if not isinstance(sklearn, dict) or sklearn.get("serialization_format") != "skops":
+        return None
+    return str(sklearn.get("pickled_model") or MODEL_FILE)
+
+
 def _columns(text: object) -> tuple[SignatureColumn, ...]:
     try:
         found = json.loads(text) if isinstance(text, str) else []

@@ -99,6 +99,10 @@ class LoggedModels:
         signature = await asyncio.to_thread(read_signature, content)
         return uri, int(size) if size.isdecimal() else 0, signature
 
+    async def location(self, account: Account, model_id: str) -> str:
+        """Where a model's files are: mlflow-artifacts:/… Raises NotFound."""
+        return str((await self._info(account, model_id))["artifact_uri"])
+
     async def _info(self, account: Account, model_id: str) -> dict[str, Any]:
         path = f"{API_2}/logged-models/{model_id}"
         found = await self._rest.get(account, path, about=("logged model", model_id))
@@ -131,7 +135,10 @@ class LoggedModels:
         await together(
             self._name_output(account, run, model_id, is_new=is_new),
             self._rest.upload(account, proxied(uri, MODEL_FILE), model.file, about=about),
-            *(self._rest.upload(account, proxied(uri, name), content, about=about) for name, content in files.items()),
+            *(
+                self._rest.upload(account, proxied(uri, name), content, about=about)
+                for name, content in (files | dict(model.extras)).items()
+            ),
         )
         ready = {"model_id": model_id, "status": READY}
         await self._rest.write(account, "PATCH", f"{API_2}/logged-models/{model_id}", ready, about=about)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +46,7 @@ class ModelFiles:
     file: the model in skops format. input_example: a few rows as JSON in pandas' `split` orientation,
     {"columns": […], "data": [[…], …]}, or None. trusted_types: the types in the file that skops does not
     trust by itself, which people's own loaders have to be told. versions: of python, scikit-learn, skops,
-    numpy, …, as they trained it.
+    numpy, …, as they trained it. extras: further files to keep beside the model, by name.
     """
 
     file: Path
@@ -54,6 +54,7 @@ class ModelFiles:
     input_example: bytes | None
     trusted_types: tuple[str, ...]
     versions: Mapping[str, str]
+    extras: Mapping[str, Path | bytes] = field(default_factory=dict)
 
 
 class Tracking(Protocol):
@@ -154,6 +155,17 @@ class Tracking(Protocol):
         """A page of a model's versions, newest first, without metrics, parameters, signature and size.
 
         Raises NotFound, and InvalidRequest as `list_models` does.
+        """
+        ...
+
+    async def find_version(self, tenant: str, name: str, which: int | str) -> ModelVersion:
+        """One version by its number, or by an alias, as lists show it: quicker than `get_version`. Raises NotFound."""
+        ...
+
+    def model_file(self, tenant: str, version: ModelVersion, name: str) -> AsyncGenerator[bytes, None]:
+        """A file of a version's model (MLmodel, model.skops, …), in chunks.
+
+        Raises NotFound, and FailedPrecondition where the model is not among the tracker's own files.
         """
         ...
 

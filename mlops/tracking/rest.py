@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
@@ -122,6 +122,20 @@ class MlflowRest:
     async def download(self, account: Account, path: str, *, max_bytes: int, about: tuple[str, str]) -> bytes:
         """A small file from the artifact proxy. Raises FailedPrecondition where it is larger than `max_bytes`."""
         return await _RETRY(self._download, account, path, max_bytes, about)
+
+    async def stream(self, account: Account, path: str, *, about: tuple[str, str]) -> AsyncGenerator[bytes, None]:
+        """A file of any size from the artifact proxy, in chunks. Tried once: a reader cannot take back what it had."""
+        try:
+            async with self._client.stream(
+                "GET", f"{ARTIFACTS}/{path}", headers=account.headers(), timeout=UPLOAD_TIMEOUT
+            ) as response:
+                if response.is_error:
+                    await response.aread()
+                _check(response, "GET", ARTIFACTS, about)
+                async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                    yield chunk
+        except httpx.TransportError as exc:
+            raise _away("GET", ARTIFACTS, exc) from exc
 
     async def _download(self, account: Account, path: str, max_bytes: int, about: tuple[str, str]) -> bytes:
         found = bytearray()

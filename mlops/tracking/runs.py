@@ -193,6 +193,10 @@ class Runs:
         data = run.get("data", {})
         return {point["key"]: float(point["value"]) for point in data.get("metrics", ())}, untied(data.get("params"))
 
+    async def location(self, account: Account, run_id: str) -> str:
+        """Where a run's files are: mlflow-artifacts:/… Raises NotFound."""
+        return str((await self._get(account, run_id))["info"]["artifact_uri"])
+
     async def has_output(self, account: Account, run_id: str, model_id: str) -> bool:
         """Whether the model stands among the run's outputs."""
         run = await self._get(account, run_id)

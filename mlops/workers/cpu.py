@@ -13,7 +13,9 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from mlops import __version__, names
-from mlops.activities.cpu import CpuHost, CpuWork
+from mlops.activities.batch_cpu import BatchCpuWork
+from mlops.activities.cpu import CpuWork
+from mlops.activities.host import CpuHost
 from mlops.logs import configure_logs
 from mlops.settings import CpuWorkerSettings
 from mlops.storage.cache import HostCache
@@ -46,10 +48,19 @@ async def run(settings: CpuWorkerSettings) -> None:
 
         def build(tenant: str, client: Client) -> Worker:
             work = CpuWork(host, tenant=tenant, client=client)
+            batch = BatchCpuWork(host, tenant=tenant, client=client)
             return Worker(
                 client,
                 task_queue=names.CPU_QUEUE,
-                activities=[work.ingest_dataset, work.fit_step, work.evaluate],
+                activities=[
+                    work.ingest_dataset,
+                    work.fit_step,
+                    work.evaluate,
+                    work.export_model,
+                    batch.plan_shards,
+                    batch.predict_shard,
+                    batch.summarise_batch,
+                ],
                 build_id=__version__,
                 # Twice the cores: one task at work and one waiting for each, and the rest is left to other hosts.
                 max_concurrent_activities=2 * settings.cores,

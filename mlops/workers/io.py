@@ -9,7 +9,9 @@ from temporalio.client import Client
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from mlops import __version__, names
-from mlops.activities.io import IoHost, IoWork
+from mlops.activities.batch_io import BatchIoWork
+from mlops.activities.io import IoWork
+from mlops.activities.io_host import IoHost
 from mlops.logs import configure_logs
 from mlops.settings import IoWorkerSettings
 from mlops.storage.objects import ObjectStore
@@ -34,12 +36,20 @@ async def run(settings: IoWorkerSettings) -> None:
     )
 
     def build(tenant: str, client: Client) -> Worker:
-        work = IoWork(host, tenant=tenant)
+        work, batch = IoWork(host, tenant=tenant), BatchIoWork(host, tenant=tenant)
         return Worker(
             client,
             task_queue=names.IO_QUEUE,
             workflows=WORKFLOWS,
-            activities=[work.copy_source, work.start_run, work.log_run, work.register_version, work.end_run],
+            activities=[
+                work.copy_source,
+                work.start_run,
+                work.log_run,
+                work.register_version,
+                work.end_run,
+                batch.copy_input,
+                batch.commit_batch,
+            ],
             workflow_runner=SANDBOX,
             build_id=__version__,
             max_cached_workflows=100,

@@ -48,8 +48,12 @@ PRELOAD = (
     "sklearn.preprocessing",
     "sklearn.svm",
     "sklearn.tree",
+    "mlops.ml.batch.plan",
+    "mlops.ml.batch.predict",
+    "mlops.ml.batch.summary",
     "mlops.ml.evaluation",
     "mlops.ml.ingest",
+    "mlops.ml.onnx_export",
     # matplotlib takes a second to import, which every evaluation would wait for.
     "mlops.ml.plots",
     "mlops.ml.training",
@@ -80,6 +84,7 @@ class ProcessPool:
         preload: Sequence[str] = PRELOAD,
         stop_grace: timedelta = timedelta(milliseconds=300),
         idle_memory_bytes: int = 128 * 1024**2,
+        kept_memory_bytes: int = 512 * 1024**2,
     ) -> None:
         """slots: children, and so runs at a time.
 
@@ -87,15 +92,20 @@ class ProcessPool:
         stop_grace: how long a cancelled run may take to end by itself before it is killed.
         idle_memory_bytes: a child that keeps more than this from a run is replaced, so that the next run neither
         pays for it nor profits from it.
+        kept_memory_bytes: the same for a child that keeps what it has loaded for runs to come (see `run`).
         """
         if slots < 1:
             raise ValueError(f"a pool needs at least one slot, got {slots}")
         self._slots = slots
         self._stop_grace = stop_grace
         self._idle_memory_bytes = idle_memory_bytes
+        self._kept_memory_bytes = kept_memory_bytes
         self._nursery = Nursery(preload)
-        # Last in, first out: a child that has just worked is warm. None wakes who waits in a pool that closes.
-        self._idle: asyncio.LifoQueue[Child | None] = asyncio.LifoQueue()
+        # The last one is taken first: a child that has just worked is warm.
+        self._idle: list[Child] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        # Children that keep what they have loaded, and for whom.
+        self._keepers: dict[Child, str] = {}
         self._fresh_bytes: dict[Child, int] = {}
         self._runs: dict[Child, Run] = {}
         self._quiet = asyncio.Event()  # set while nothing runs
@@ -126,7 +136,7 @@ class ProcessPool:
         if self._closing:
             return
         self._closing = True
-        self._idle.put_nowait(None)
+        self._wake()
         await self._quiet_within(grace)
         for run in self._runs.values():
             run.verdict = run.verdict or closed()
@@ -146,11 +156,14 @@ class ProcessPool:
         memory_bytes: int,
         time_limit: timedelta | None,
         on_progress: OnProgress,
+        keeper: str = "",
     ) -> Outcome[Result]:
         """Runs `function(call, report)` in a child; `report(fraction, message="", **values)` is its progress.
 
         function: importable by its name. threads: for BLAS, OpenMP and joblib. memory_bytes: what the child may
         hold beyond what it held before. time_limit: counts from the moment a child takes the run.
+        keeper: what this run loads (a model) may be kept for runs of the same keeper, in a child that then serves no
+        other keeper and is replaced as soon as somebody else needs its slot.
         Cancelling this asks the child to stop, kills it after the grace, and returns once it is gone.
 
         Raises MemoryLimitExceeded and TimeLimitExceeded (the child was killed), ChildCrashed (it died, or the
@@ -161,7 +174,7 @@ class ProcessPool:
             raise ValueError(f"{function.__qualname__} is of __main__, which a child does not import")
         work = pickle.dumps((function, call), protocol=pickle.HIGHEST_PROTOCOL)
         frame = encode(Task(work=work, threads=threads, memory_bytes=memory_bytes))
-        async with self._working(memory_bytes, time_limit) as run:
+        async with self._working(memory_bytes, time_limit, keeper) as run:
             answer = await run.converse(frame, on_progress)
         if isinstance(answer, Raised):
             raise run.with_figures(answer.error)
@@ -174,9 +187,9 @@ class ProcessPool:
         return Outcome(value=value, peak_memory_bytes=run.peak_bytes, seconds=answer.seconds)
 
     @asynccontextmanager
-    async def _working(self, memory_bytes: int, time_limit: timedelta | None) -> AsyncIterator[Run]:
+    async def _working(self, memory_bytes: int, time_limit: timedelta | None, keeper: str) -> AsyncIterator[Run]:
         """A child of the caller's own, watched. It is handed back only where the block ended well."""
-        child = await self._take()
+        child = await self._take(keeper)
         baseline = memory.own_bytes(child.pid)
         run = self._runs[child] = Run(child=child, baseline_bytes=baseline, limit_bytes=memory_bytes)
         self._quiet.clear()
@@ -204,21 +217,50 @@ class ProcessPool:
             if not self._runs:
                 self._quiet.set()
             if reusable:
-                self._idle.put_nowait(child)
+                self._hand_back(child)
 
-    async def _take(self) -> Child:
-        while True:
-            child = await self._idle.get()
-            if child is None or self._closing:
-                self._idle.put_nowait(None)
-                raise closed()
-            if not child.exited.done():
-                return child
+    async def _take(self, keeper: str) -> Child:
+        """An idle child: one that keeps something for this keeper, else one that keeps nothing."""
+        while not self._closing:
+            self._idle = [child for child in self._idle if not child.exited.done()]
+            mine = [child for child in self._idle if self._keepers.get(child, "") == keeper]
+            free = mine or [child for child in self._idle if child not in self._keepers]
+            if free:
+                self._idle.remove(free[-1])
+                if keeper:
+                    self._keepers[free[-1]] = keeper
+                return free[-1]
+            woken = asyncio.get_running_loop().create_future()
+            self._waiting.append(woken)
+            try:
+                self._make_room()
+                await woken
+            finally:
+                self._waiting.remove(woken)
+        raise closed()
+
+    def _make_room(self) -> None:
+        """Replaces a child that keeps something for others, where more wait than new children are on their way."""
+        coming = self._slots - len(self._fresh_bytes)
+        if self._idle and coming < len(self._waiting):
+            longest_idle = self._idle.pop(0)
+            del self._fresh_bytes[longest_idle]
+            longest_idle.kill()
+
+    def _hand_back(self, child: Child) -> None:
+        self._idle.append(child)
+        self._wake()
+
+    def _wake(self) -> None:
+        for woken in self._waiting:
+            if not woken.done():
+                woken.set_result(None)
 
     def _is_clean(self, child: Child, left: memory.Held) -> bool:
-        """Whether a run left nothing that the next one would have to carry."""
+        """Whether a run left nothing that the next one would have to carry, but what it may keep."""
         kept = left.own_bytes - self._fresh_bytes.get(child, 0)
-        return left.members == 0 and kept <= self._idle_memory_bytes
+        allowed = self._kept_memory_bytes if child in self._keepers else self._idle_memory_bytes
+        return left.members == 0 and kept <= allowed
 
     async def _discard(self, child: Child) -> None:
         """Ends a child: asks it, then kills it. Returns once it is gone, and its core free."""
@@ -234,11 +276,12 @@ class ProcessPool:
         self._fresh_bytes[child] = memory.own_bytes(child.pid)
         child.exited.add_done_callback(lambda _: self._replace(child))
         if not child.exited.done():
-            self._idle.put_nowait(child)
+            self._hand_back(child)
 
     def _replace(self, child: Child) -> None:
         """A child is gone: another takes its place."""
         self._fresh_bytes.pop(child, None)
+        self._keepers.pop(child, None)
         if child not in self._runs:
             child.hang_up()
         if not self._closing:

@@ -9,6 +9,7 @@ from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
 from mlops import errors, names
+from mlops.jobs.inference import BatchJob
 from mlops.jobs.training import TrainingJob
 
 # A worker that is gone is noticed after this; an outage of Temporal that is shorter costs no work.
@@ -27,7 +28,7 @@ PERMANENT = [
 ] + ["PayloadsTooLarge"]
 
 
-def cpu(job: TrainingJob) -> dict[str, Any]:
+def cpu(job: TrainingJob | BatchJob) -> dict[str, Any]:
     """A step on the CPU queue.
 
     The job's time limit is the child's, and counts from the moment it has its cores: waiting for them is not the
@@ -63,6 +64,11 @@ def io() -> dict[str, Any]:
         ),
         "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     }
+
+
+def copy() -> dict[str, Any]:
+    """Fetching what may be far larger than memory: a source that is away is waited for as any service is."""
+    return {**io(), "start_to_close_timeout": timedelta(hours=12)}
 
 
 def undo() -> dict[str, Any]:

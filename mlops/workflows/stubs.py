@@ -11,6 +11,7 @@ from typing import Protocol
 from temporalio import activity
 
 from mlops.jobs.dataset import IngestedFiles, IngestJob, IngestTask, Source
+from mlops.jobs.inference import BatchOrder, BatchOutcome, ShardDone, ShardOrder, ShardsPlanned
 from mlops.jobs.report import Evaluated, StepResult
 from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, StartedRun
 from mlops.jobs.training import StepOrder
@@ -32,6 +33,11 @@ class CpuActivities(Protocol):
     @activity.defn
     async def evaluate(self, order: StepOrder) -> Evaluated:
         """Makes the report out of what the fits left in storage."""
+        ...
+
+    @activity.defn
+    async def export_model(self, order: StepOrder) -> None:
+        """Exports the final model to ONNX where that pays."""
         ...
 
 
@@ -61,4 +67,37 @@ class IoActivities(Protocol):
     @activity.defn
     async def end_run(self, ended: EndedRun) -> None:
         """Ends the run; where the job did not succeed, removes the version that it registered."""
+        ...
+
+
+class BatchCpuActivities(Protocol):
+    """What of a batch job runs on the `cpu` queue."""
+
+    @activity.defn
+    async def plan_shards(self, order: BatchOrder) -> ShardsPlanned:
+        """Looks at a batch job's input, holds it against the model, and cuts it into shards."""
+        ...
+
+    @activity.defn
+    async def predict_shard(self, order: ShardOrder) -> ShardDone:
+        """Predicts one shard."""
+        ...
+
+    @activity.defn
+    async def summarise_batch(self, order: BatchOrder) -> None:
+        """Makes the report out of what the shards left in storage."""
+        ...
+
+
+class BatchIoActivities(Protocol):
+    """What of a batch job runs on the `io` queue."""
+
+    @activity.defn
+    async def copy_input(self, order: BatchOrder) -> None:
+        """Copies a batch job's input from its URI into storage."""
+        ...
+
+    @activity.defn
+    async def commit_batch(self, order: BatchOrder) -> BatchOutcome:
+        """Writes the manifest, which makes the result visible."""
         ...

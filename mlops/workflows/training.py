@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import SearchAttributeKey
 
 with workflow.unsafe.imports_passed_through():
     from mlops import names
@@ -17,9 +16,10 @@ with workflow.unsafe.imports_passed_through():
     from mlops.jobs.training import StepOrder, TrainingJob
     from mlops.workflows import policies
     from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
+    from mlops.workflows.states import show
     from mlops.workflows.stubs import CpuActivities, IoActivities
 
-STATE = SearchAttributeKey.for_keyword(names.ATTRIBUTE_STATE)
+EXPORT_PATCH = "export-to-onnx"
 
 
 @workflow.defn(name=names.TRAINING_WORKFLOW)
@@ -29,12 +29,12 @@ class TrainingWorkflow:
     @workflow.run
     async def run(self, job: TrainingJob) -> TrainingOutcome:
         """Runs the job; a failure or a cancellation ends the run and leaves no version behind."""
-        _show(JobState.RUNNING)
+        show(JobState.RUNNING)
         try:
             return await _train(job)
         except BaseException as error:
             if is_cancelled_exception(error):
-                _show(JobState.CANCELLING)
+                show(JobState.CANCELLING)
                 await _undo(job, RunStatus.KILLED, "cancelled")
                 raise
             failure = failure_of(error)
@@ -43,7 +43,7 @@ class TrainingWorkflow:
 
 
 async def _train(job: TrainingJob) -> TrainingOutcome:
-    run = await _all(_start_run(job), _fit(job, names.FIT_STEP, None), *_folds(job))
+    run = await _all(_start_run(job), _final_fit(job), *_folds(job))
     await workflow.execute_activity_method(
         CpuActivities.evaluate,
         _order(job, names.EVALUATE_STEP),
@@ -88,6 +88,22 @@ def _order(job: TrainingJob, step: str, fold: int | None = None) -> StepOrder:
         step=step,
         fold=fold,
     )
+
+
+async def _final_fit(job: TrainingJob) -> StepResult:
+    """The fit on all rows; then, while the last folds run, the export of its model.
+
+    Only what is registered is ever asked for single predictions. A job from before the export goes on without it.
+    """
+    result = await _fit(job, names.FIT_STEP, None)
+    if job.model_name is not None and workflow.patched(EXPORT_PATCH):
+        await workflow.execute_activity_method(
+            CpuActivities.export_model,
+            _order(job, names.EXPORT_STEP),
+            activity_id=names.EXPORT_STEP,
+            **policies.cpu(job),
+        )
+    return result
 
 
 async def _start_run(job: TrainingJob) -> StartedRun:
@@ -153,7 +169,3 @@ async def _undo(job: TrainingJob, status: RunStatus, message: str) -> None:
             workflow.logger.info("cancelled once more; the compensation goes on")
     if undo.exception() is not None:
         workflow.logger.error("the compensation failed", exc_info=undo.exception())
-
-
-def _show(state: JobState) -> None:
-    workflow.upsert_search_attributes([STATE.value_set(state.value)])

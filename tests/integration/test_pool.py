@@ -72,6 +72,7 @@ async def run(
     memory_mib: int = 512,
     time_limit: timedelta | None = None,
     on_progress: Any = None,
+    keeper: str = "",
 ) -> Outcome[Any]:
     async with asyncio.timeout(DEADLINE):
         return await pool.run(
@@ -81,6 +82,7 @@ async def run(
             memory_bytes=memory_mib * MIB,
             time_limit=time_limit,
             on_progress=on_progress or Progress(),
+            keeper=keeper,
         )
 
 
@@ -446,3 +448,28 @@ async def test_the_fallback_for_systems_without_proc_measures_the_same_group(
     with pytest.raises(errors.MemoryLimitExceeded):
         await run(pool, pool_tasks.grow_in_a_grandchild, 200, memory_mib=100)
     assert (await run(pool, pool_tasks.echo, "next")).value == "next"
+
+
+async def test_a_keeper_finds_what_its_last_run_loaded_and_nobody_else_does() -> None:
+    async with ProcessPool(2, preload=LIGHT, stop_grace=timedelta(milliseconds=200)) as own:
+        first = (await run(own, pool_tasks.remember, "model of a", keeper="a")).value
+        assert first == []
+        assert (await run(own, pool_tasks.remember, "more of a", keeper="a")).value == ["model of a"]
+        assert (await run(own, pool_tasks.remember, "model of b", keeper="b")).value == []
+        # Both slots keep something now: whoever keeps nothing still gets a child, and a fresh one.
+        assert (await run(own, pool_tasks.remember, "of nobody")).value == []
+
+
+async def test_many_keepers_share_few_slots() -> None:
+    async with ProcessPool(2, preload=LIGHT, stop_grace=timedelta(milliseconds=200)) as own:
+        keepers = [f"tenant-{index % 5}" for index in range(20)]
+        found = await asyncio.gather(*(run(own, pool_tasks.owners, keeper, keeper=keeper) for keeper in keepers))
+        for keeper, outcome in zip(keepers, found, strict=True):
+            assert set(outcome.value) <= {keeper}
+
+
+async def test_a_child_that_keeps_too_much_is_replaced() -> None:
+    async with ProcessPool(1, preload=LIGHT, kept_memory_bytes=64 * MIB) as own:
+        small = (await run(own, pool_tasks.keep_megabytes, 20, keeper="a")).value
+        assert (await run(own, pool_tasks.keep_megabytes, 100, keeper="a")).value == small
+        assert (await run(own, pool_tasks.pid, keeper="a")).value != small

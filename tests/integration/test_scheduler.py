@@ -95,7 +95,7 @@ async def workers(temporal: Client, tenant: str, ledger: Ledger) -> AsyncIterato
         Worker(
             client,
             task_queue=names.CPU_QUEUE,
-            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate],
+            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate, cpu.export_model],
             build_id="test",
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
         ),

@@ -58,7 +58,7 @@ async def workers(client: Client, ledger: Ledger) -> AsyncIterator[None]:
         Worker(
             client,
             task_queue=names.CPU_QUEUE,
-            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate],
+            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate, cpu.export_model],
             build_id="test",
             max_heartbeat_throttle_interval=timedelta(milliseconds=100),
         ),
@@ -88,8 +88,9 @@ async def test_a_job_fits_evaluates_logs_registers_and_ends_its_run(time_skippin
     ledger = Ledger()
     async with workers(time_skipping.client, ledger):
         outcome = await (await start(time_skipping.client, a_job())).result()
-    assert sorted(ledger.calls[:5]) == ["fit", "fold-0", "fold-1", "fold-2", "start-run"]
-    assert ledger.calls[5:] == ["evaluate", "log", "register", "end-run"]
+    assert sorted(ledger.calls[:6]) == ["export", "fit", "fold-0", "fold-1", "fold-2", "start-run"]
+    assert ledger.calls.index("export") > ledger.calls.index("fit")
+    assert ledger.calls[6:] == ["evaluate", "log", "register", "end-run"]
     assert [ended.status for ended in ledger.ended] == [RunStatus.FINISHED]
     assert ledger.ended[0].model_name is None, "a job that succeeded keeps its version"
     assert outcome == TrainingOutcome(

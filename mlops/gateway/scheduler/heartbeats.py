@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 INTERVAL_SECONDS = 0.25
 
 Steps = tuple[StepProgress, ...]
-Describe = Callable[[str, str], Awaitable[DescribeWorkflowExecutionResponse]]
+Look = Callable[[str, str], Awaitable[Steps]]
 
 
 def steps_at_work(description: DescribeWorkflowExecutionResponse) -> Steps:
@@ -51,10 +51,11 @@ class _Poller:
 
 
 class Heartbeats:
-    """Describes each watched job every quarter of a second, once for all of its watchers."""
+    """Looks at each watched job every quarter of a second, once for all of its watchers."""
 
-    def __init__(self, describe: Describe) -> None:
-        self._describe = describe
+    def __init__(self, look: Look) -> None:
+        """look: what a tenant's job is at."""
+        self._look = look
         self._pollers: dict[tuple[str, str], _Poller] = {}
 
     @contextmanager
@@ -77,7 +78,7 @@ class Heartbeats:
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             try:
-                steps = steps_at_work(await self._describe(tenant, job_id))
+                steps = await self._look(tenant, job_id)
             except Exception as error:  # noqa: BLE001  # the history decides what watchers are told; progress pauses
                 log.warning("no progress to be had", tenant=tenant, job_id=job_id, error=str(error))
                 continue

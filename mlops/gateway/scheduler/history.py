@@ -13,11 +13,15 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import PayloadConverter
 
 from mlops import errors, names
-from mlops.jobs.job import JobEvent, JobFailure, JobState, StepProgress, StepState
+from mlops.jobs.inference import BatchOutcome
+from mlops.jobs.job import JobEvent, JobFailure, JobState, JobSummary, StepProgress, StepState
 from mlops.jobs.report import Evaluated, StepResult, TrainingOutcome
 from mlops.workflows.failures import failure_of
 
 PAYLOADS: PayloadConverter = pydantic_data_converter.payload_converter
+
+# Where a watcher is: the job's attempt, the event, and which of its news.
+Place = tuple[int, int, int]
 
 
 class JobHistory:
@@ -26,7 +30,7 @@ class JobHistory:
     def __init__(self) -> None:
         self.state = JobState.QUEUED
         self.steps: dict[str, StepProgress] = {}
-        self.outcome: TrainingOutcome | None = None
+        self.outcome: TrainingOutcome | BatchOutcome | None = None
         self.failure: JobFailure | None = None
         # What the job was started with.
         self.memo = Memo()
@@ -34,17 +38,21 @@ class JobHistory:
         # When the event that was fed last happened: for a job that has ended, its end.
         self.latest_at = self.started_at
         self._scheduled: dict[int, str] = {}
+        self._attempt = 1
+        self._workflow = ""
 
     def feed(self, event: HistoryEvent) -> Iterator[JobEvent]:
         """What this event means; nothing for most of them."""
         self.latest_at = time = event.event_time.ToDatetime(tzinfo=UTC)
         for index, news in enumerate(self._news(event)):
-            yield JobEvent(cursor=cursor(event.event_id, index), time=time, **news)
+            yield JobEvent(cursor=cursor(self._attempt, event.event_id, index), time=time, **news)
 
     def _news(self, event: HistoryEvent) -> Iterator[dict[str, Any]]:
         match event.event_type:
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-                self.memo = event.workflow_execution_started_event_attributes.memo
+                started = event.workflow_execution_started_event_attributes
+                self.memo, self._workflow = started.memo, started.workflow_type.name
+                self._attempt = PAYLOADS.from_payload(self.memo.fields[names.MEMO_JOB], JobSummary).attempt
                 self.started_at = self.latest_at
                 yield {"state": JobState.QUEUED}
             case EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
@@ -73,9 +81,23 @@ class JobHistory:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
                 step = self._scheduled[event.activity_task_canceled_event_attributes.scheduled_event_id]
                 yield self._step(step, StepState.CANCELLED)
+            # A batch job's shards run in a workflow of their own.
+            case EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
+                yield self._step(names.PREDICT_STEP, StepState.SCHEDULED)
+            case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED:
+                yield self._step(names.PREDICT_STEP, StepState.SUCCEEDED, 1.0)
+            case (
+                EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_FAILED
+                | EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TIMED_OUT
+                | EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_TERMINATED
+            ):
+                yield self._step(names.PREDICT_STEP, StepState.FAILED)
+            case EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_CANCELED:
+                yield self._step(names.PREDICT_STEP, StepState.CANCELLED)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
                 result = event.workflow_execution_completed_event_attributes.result
-                self.outcome = PAYLOADS.from_payloads(result.payloads, [TrainingOutcome])[0]
+                kind = BatchOutcome if self._workflow == names.BATCH_WORKFLOW else TrainingOutcome
+                self.outcome = PAYLOADS.from_payloads(result.payloads, [kind])[0]
                 yield from self._move(JobState.SUCCEEDED)
             case EventType.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:
                 cause = pydantic_data_converter.failure_converter.from_failure(
@@ -111,19 +133,20 @@ class JobHistory:
         return {"step": self.steps[step]}
 
 
-def cursor(event_id: int, index: int) -> str:
-    """Where a watcher is: the event, and which of its news."""
-    return f"{event_id}.{index}"
+def cursor(attempt: int, event_id: int, index: int) -> str:
+    """A place as text. Most jobs have one attempt only, which is left out."""
+    return f"{event_id}.{index}" if attempt == 1 else f"{attempt}.{event_id}.{index}"
 
 
-def parse_cursor(text: str) -> tuple[int, int]:
+def parse_cursor(text: str) -> Place:
     """The inverse of `cursor`; before everything for an empty text. Raises InvalidRequest."""
     if not text:
-        return (0, 0)
-    event, _, index = text.partition(".")
-    if not (event.isascii() and event.isdigit() and index.isascii() and index.isdigit() and len(text) < 40):
+        return (0, 0, 0)
+    parts = text.split(".")
+    if not (len(text) < 60 and len(parts) in (2, 3) and all(part.isascii() and part.isdigit() for part in parts)):
         raise errors.InvalidRequest.of("cursor", f"{text[:40]!r} is no cursor that this job gave")
-    return int(event), int(index)
+    numbers = [int(part) for part in parts]
+    return (numbers[-3] if len(numbers) == 3 else 1, numbers[-2], numbers[-1])
 
 
 def _metrics(step: str, result: Payloads) -> dict[str, float]:

@@ -12,8 +12,11 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from mlops import names
+from mlops.jobs.inference import BatchInferencePlan
 from mlops.jobs.job import Job, JobState, JobSummary
 from mlops.jobs.training import TrainingPlan
+
+Plan = TrainingPlan | BatchInferencePlan
 
 PAYLOADS = pydantic_data_converter.payload_converter
 
@@ -67,6 +70,7 @@ def job_of(info: WorkflowExecutionInfo) -> Job:
         finished_at=info.close_time.ToDatetime(tzinfo=UTC) if closed else None,
         dataset_id=summary.dataset_id,
         model_name=summary.model_name,
+        attempt=summary.attempt,
     )
 
 
@@ -85,15 +89,15 @@ def fingerprint_of(info: WorkflowExecutionInfo) -> str:
     return PAYLOADS.from_payload(info.memo.fields[names.MEMO_FINGERPRINT], str)
 
 
-def accepted(job_id: str, summary: JobSummary, plan: TrainingPlan, *, created_at: datetime) -> Job:
+def accepted(job_id: str, summary: JobSummary, plan: Plan, *, created_at: datetime) -> Job:
     """A job at the moment it is accepted."""
-    return Job(
-        id=job_id,
-        **summary.model_dump(),
-        state=JobState.QUEUED,
-        created_at=created_at,
-        plan=plan,
-    )
+    job = Job(id=job_id, **summary.model_dump(), state=JobState.QUEUED, created_at=created_at)
+    return with_plan(job, plan)
+
+
+def with_plan(job: Job, plan: Plan) -> Job:
+    """The job with its plan where its kind has it."""
+    return job.model_copy(update={"plan" if isinstance(plan, TrainingPlan) else "batch_plan": plan})
 
 
 def _pair(name: str, value: str) -> SearchAttributePair[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import WorkflowExecutionStatus
 from temporalio.api.workflowservice.v1 import (
-    DeleteWorkflowExecutionRequest,
     DescribeWorkflowExecutionRequest,
     DescribeWorkflowExecutionResponse,
     RequestCancelWorkflowExecutionRequest,
@@ -22,18 +20,30 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from mlops import errors, names
-from mlops.gateway.scheduler.heartbeats import Heartbeats, steps_at_work
+from mlops.gateway.scheduler.files import JobFiles
+from mlops.gateway.scheduler.heartbeats import Heartbeats, Steps, steps_at_work
 from mlops.gateway.scheduler.history import JobHistory
-from mlops.gateway.scheduler.jobs import accepted, attributes_of, fingerprint_of, job_of, plan_of, summary_of
+from mlops.gateway.scheduler.jobs import (
+    Plan,
+    accepted,
+    attributes_of,
+    fingerprint_of,
+    job_of,
+    plan_of,
+    summary_of,
+    with_plan,
+)
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
 from mlops.gateway.scheduler.requests import Requests, reused
+from mlops.gateway.scheduler.reruns import forget, forget_runs, rerun
+from mlops.gateway.scheduler.shards import shards_step
 from mlops.gateway.scheduler.translate import translated
 from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
 from mlops.gateway.scheduler.watch import watch
 from mlops.jobs.dataset import DatasetProfile, Ingested, IngestedFiles, IngestJob
+from mlops.jobs.inference import BatchInferencePlan, BatchJob
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary
 from mlops.jobs.pages import Listing
-from mlops.jobs.report import TrainingOutcome, TrainingReport, TrainingResult
 from mlops.jobs.training import TrainingJob, TrainingPlan
 from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import details_of, failure_of
@@ -51,9 +61,10 @@ class Scheduler:
         self._store = store
         self._retention = retention
         self._requests = Requests(store)
+        self._files = JobFiles(store)
         # All of them share one connection.
         self._clients: dict[str, Client] = {}
-        self._heartbeats = Heartbeats(self._describe)
+        self._heartbeats = Heartbeats(self._at_work)
         self.provider = NamespaceProvider(client, retention=retention)
 
     async def start_training(
@@ -68,25 +79,64 @@ class Scheduler:
             dataset_id=plan.dataset_id,
             model_name=plan.model_name,
         )
-        await self._requests.check(tenant, job_id, fingerprint)
-        text = plan.model_dump_json().encode()
-        plan_sha256 = hashlib.sha256(text).hexdigest()
-        job = TrainingJob(
-            tenant=tenant,
-            job_id=job_id,
+
+        def order(plan_sha256: str) -> TrainingJob:
+            return TrainingJob(
+                tenant=tenant,
+                job_id=job_id,
+                owner=owner,
+                plan_sha256=plan_sha256,
+                folds=plan.folds,
+                time_limit=plan.time_limit,
+                max_attempts=plan.max_attempts,
+                model_name=plan.model_name,
+            )
+
+        return await self._start(tenant, job_id, names.TRAINING_WORKFLOW, summary, plan, order, fingerprint)
+
+    async def start_batch(
+        self, tenant: str, *, job_id: str, owner: str, plan: BatchInferencePlan, fingerprint: str
+    ) -> Job:
+        """The same for a batch inference."""
+        summary = JobSummary(
+            kind=JobKind.BATCH_INFERENCE,
+            name=plan.name,
             owner=owner,
-            plan_sha256=plan_sha256,
-            folds=plan.folds,
-            time_limit=plan.time_limit,
-            max_attempts=plan.max_attempts,
+            labels=plan.labels,
+            dataset_id=plan.dataset_id or "",
             model_name=plan.model_name,
         )
-        await self._store.write_bytes(names.plan_key(tenant, job_id, plan_sha256), text)
+
+        def order(plan_sha256: str) -> BatchJob:
+            return BatchJob(
+                tenant=tenant,
+                job_id=job_id,
+                owner=owner,
+                plan_sha256=plan_sha256,
+                copies_input=plan.uri is not None,
+                time_limit=plan.time_limit,
+                max_attempts=plan.max_attempts,
+            )
+
+        return await self._start(tenant, job_id, names.BATCH_WORKFLOW, summary, plan, order, fingerprint)
+
+    async def _start(
+        self,
+        tenant: str,
+        job_id: str,
+        workflow: str,
+        summary: JobSummary,
+        plan: Plan,
+        order: Callable[[str], TrainingJob | BatchJob],
+        fingerprint: str,
+    ) -> Job:
+        await self._requests.check(tenant, job_id, fingerprint)
+        plan_sha256 = await self._files.keep_plan(tenant, job_id, plan)
         with translated("job", job_id):
             try:
                 await self._namespace(tenant).start_workflow(
-                    names.TRAINING_WORKFLOW,
-                    job,
+                    workflow,
+                    order(plan_sha256),
                     id=job_id,
                     task_queue=names.IO_QUEUE,
                     memo={names.MEMO_JOB: summary, names.MEMO_FINGERPRINT: fingerprint, names.MEMO_PLAN: plan_sha256},
@@ -101,6 +151,23 @@ class Scheduler:
                 return existing
         self._requests.note(tenant, job_id, fingerprint)
         return accepted(job_id, summary, plan, created_at=datetime.now(UTC))
+
+    async def retry_job(self, tenant: str, job_id: str, *, by: str) -> Job:
+        """Runs a failed or cancelled job again; one that runs is returned as it is.
+
+        Raises NotFound, and FailedPrecondition for one that has succeeded.
+        """
+        info = (await self._describe(tenant, job_id)).workflow_execution_info
+        job = job_of(info)
+        if job.state is JobState.SUCCEEDED:
+            raise errors.FailedPrecondition(f"Job {job_id!r} has succeeded; nothing is missing")
+        if not job.state.is_final:
+            return job
+        # A job without its plan is being deleted.
+        await self._files.plan(tenant, job_id, job.kind, plan_of(info.memo))
+        with translated("job", job_id):
+            await rerun(self._namespace(tenant), tenant, info, by=by)
+        return job_of((await self._describe(tenant, job_id)).workflow_execution_info)
 
     async def find_submission(self, tenant: str, job_id: str, fingerprint: str) -> Job | None:
         """The job that this very request started. Raises RequestIdReused where another request started it."""
@@ -124,7 +191,7 @@ class Scheduler:
         if job.state.is_final:
             return job
         # What its steps are at is no part of the history.
-        at_work = {step.step: step for step in steps_at_work(await self._describe(tenant, job_id))}
+        at_work = {step.step: step for step in await self._at_work(tenant, job_id)}
         return job.model_copy(update={"steps": tuple({**history.steps, **at_work}.values())})
 
     async def list_jobs(self, tenant: str, filter: JobFilter, *, page_size: int, page_token: str) -> JobPage:
@@ -202,12 +269,11 @@ class Scheduler:
         if info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING:
             raise errors.FailedPrecondition(f"Job {job_id!r} has not ended; cancel it first")
         await self._requests.retire(tenant, job_id)
+        client = self._namespace(tenant)
         with translated("job", job_id):
-            await self._client.workflow_service.delete_workflow_execution(
-                DeleteWorkflowExecutionRequest(
-                    namespace=names.namespace(tenant), workflow_execution=WorkflowExecution(workflow_id=job_id)
-                )
-            )
+            await forget(client, tenant, WorkflowExecution(workflow_id=job_id))
+            if summary_of(info.memo).kind is JobKind.BATCH_INFERENCE:
+                await forget_runs(client, tenant, names.shards_workflow(job_id))
 
     async def active_jobs(self, tenant: str) -> int:
         """How many jobs of the tenant have not ended."""
@@ -263,48 +329,43 @@ class Scheduler:
     async def _describe(self, tenant: str, job_id: str) -> DescribeWorkflowExecutionResponse:
         if not names.JOB_ID.match(job_id):
             raise errors.NotFound.of("job", job_id)
+        return await self._describe_workflow(tenant, job_id, job_id)
+
+    async def _describe_workflow(self, tenant: str, workflow_id: str, job_id: str) -> DescribeWorkflowExecutionResponse:
         with translated("job", job_id):
             return await self._client.workflow_service.describe_workflow_execution(
                 DescribeWorkflowExecutionRequest(
-                    namespace=names.namespace(tenant), execution=WorkflowExecution(workflow_id=job_id)
+                    namespace=names.namespace(tenant), execution=WorkflowExecution(workflow_id=workflow_id)
                 ),
                 retry=True,
             )
 
+    async def _at_work(self, tenant: str, job_id: str) -> Steps:
+        """The steps that are under way; those of a batch job's shards are shown as one."""
+        description = await self._describe(tenant, job_id)
+        steps = steps_at_work(description)
+        if not description.pending_children:
+            return steps
+        return (*steps, shards_step(await self._describe_workflow(tenant, names.shards_workflow(job_id), job_id)))
+
     async def _told(self, tenant: str, job_id: str, history: JobHistory) -> Job:
         """The job as its history tells it, with what it left in storage. Raises NotFound where its files are deleted."""
-        plan, result = await asyncio.gather(
-            self._plan(tenant, job_id, plan_of(history.memo)), self._result(tenant, job_id, history.outcome)
+        summary = summary_of(history.memo)
+        plan, ended = await asyncio.gather(
+            self._files.plan(tenant, job_id, summary.kind, plan_of(history.memo)),
+            self._files.ended_with(tenant, job_id, history.outcome),
         )
-        return Job(
+        job = Job(
             id=job_id,
-            **summary_of(history.memo).model_dump(),
+            **summary.model_dump(),
             state=history.state,
             created_at=history.started_at,
             finished_at=history.latest_at if history.state.is_final else None,
-            plan=plan,
             steps=tuple(history.steps.values()),
-            result=result,
             failure=history.failure,
+            **ended,
         )
-
-    async def _plan(self, tenant: str, job_id: str, plan_sha256: str) -> TrainingPlan:
-        """The plan; a job whose files are deleted is one no more. Raises NotFound."""
-        try:
-            text = await self._store.read_bytes(names.plan_key(tenant, job_id, plan_sha256))
-        except errors.NotFound as error:
-            raise errors.NotFound.of("job", job_id) from error
-        return TrainingPlan.model_validate_json(text)
-
-    async def _result(self, tenant: str, job_id: str, outcome: TrainingOutcome | None) -> TrainingResult | None:
-        if outcome is None:
-            return None
-        try:
-            key = names.step_key(tenant, job_id, names.EVALUATE_STEP, names.STEP_REPORT)
-            report = TrainingReport.model_validate_json(await self._store.read_bytes(key))
-        except errors.NotFound:
-            report = TrainingReport()
-        return TrainingResult(report=report, **outcome.model_dump())
+        return with_plan(job, plan)
 
     async def _counts(self, client: Client, query: str) -> dict[JobState, int]:
         states = list(STATE_QUERIES)
