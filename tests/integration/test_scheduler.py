@@ -4,124 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
-from temporalio.worker import Worker
 
-from mlops import errors, names
+from mlops import errors
 from mlops.gateway.scheduler import Scheduler
-from mlops.jobs.dataset import Column, ColumnKind
-from mlops.jobs.estimator import EstimatorSpec
-from mlops.jobs.job import Job, JobEvent, JobFilter, JobState, StepState
-from mlops.jobs.training import Resources, Splitter, Task, TrainingPlan
-from mlops.storage.objects import ObjectStore
-from mlops.tenants.tenant import Tenant, TenantState
-from mlops.workers.sandbox import SANDBOX, WORKFLOWS
+from mlops.jobs.job import JobFilter, JobState, StepState
 from mlops.workers.tenancy import served_tenants
-from tests.fixtures.activities import FakeCpu, FakeIo, Ledger, failing, until_cancelled
-
-FINGERPRINT = "a" * 64
-
-
-def a_tenant(slug: str, weight: float = 1.0) -> Tenant:
-    return Tenant(slug=slug, state=TenantState.PROVISIONING, weight=weight, created_at=datetime.now(UTC))
-
-
-def a_plan(**changes: Any) -> TrainingPlan:
-    given: dict[str, Any] = {
-        "name": "churn",
-        "dataset_id": "ds-" + "0" * 32,
-        "dataset_name": "customers",
-        "dataset_sha256": "0" * 64,
-        "dataset_rows": 100,
-        "target": Column(name="left", kind=ColumnKind.BOOLEAN, arrow_type="bool"),
-        "features": (Column(name="age", kind=ColumnKind.NUMERIC, arrow_type="double"),),
-        "weight_column": None,
-        "group_column": None,
-        "time_column": None,
-        "estimator": EstimatorSpec(path="sklearn.linear_model.LogisticRegression"),
-        "task": Task.CLASSIFICATION,
-        "folds": 2,
-        "holdout_fraction": 0.0,
-        "splitter": Splitter.STRATIFIED,
-        "scoring": ("accuracy",),
-        "seed": 0,
-        "model_name": "churn",
-        "resources": Resources(),
-        "time_limit": timedelta(minutes=10),
-        "max_attempts": 2,
-        "labels": {},
-    }
-    return TrainingPlan(**{**given, **changes})
-
-
-@pytest.fixture
-async def scheduler(temporal: Client, tmp_path: Path) -> Scheduler:
-    return Scheduler(temporal, ObjectStore.open(tmp_path.as_uri(), {}), retention=timedelta(days=3))
-
-
-@pytest.fixture
-async def tenant(scheduler: Scheduler) -> AsyncIterator[str]:
-    slug = f"t-{uuid4().hex[:10]}"
-    await scheduler.provider.ensure(a_tenant(slug))
-    yield slug
-    await scheduler.provider.remove(slug)
-
-
-@asynccontextmanager
-async def workers(temporal: Client, tenant: str, ledger: Ledger) -> AsyncIterator[None]:
-    config = temporal.config()
-    config["namespace"] = tenant
-    client = Client(**config)
-    cpu, io = FakeCpu(ledger), FakeIo(ledger)
-    async with (
-        Worker(
-            client,
-            task_queue=names.IO_QUEUE,
-            workflows=WORKFLOWS,
-            activities=[io.copy_source, io.start_run, io.log_run, io.register_version, io.end_run],
-            workflow_runner=SANDBOX,
-            build_id="test",
-        ),
-        Worker(
-            client,
-            task_queue=names.CPU_QUEUE,
-            activities=[cpu.ingest_dataset, cpu.fit_step, cpu.evaluate, cpu.export_model],
-            build_id="test",
-            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
-        ),
-    ):
-        yield
-
-
-async def submit(scheduler: Scheduler, tenant: str, job_id: str, **changes: Any) -> Job:
-    return await scheduler.start_training(
-        tenant, job_id=job_id, owner="ada", plan=a_plan(**changes), fingerprint=FINGERPRINT
-    )
-
-
-async def watched(scheduler: Scheduler, tenant: str, job_id: str, cursor: str = "") -> list[JobEvent]:
-    async with asyncio.timeout(30):
-        return [event async for event in scheduler.watch_job(tenant, job_id, cursor)]
-
-
-async def listed(scheduler: Scheduler, tenant: str, wanted: int, **selected: Any) -> list[str]:
-    """Ids that a filter selects, once the visibility store has caught up with what is expected of it."""
-    deadline = time.monotonic() + 10
-    while True:
-        page = await scheduler.list_jobs(tenant, JobFilter(**selected), page_size=100, page_token="")
-        if len(page.jobs) == wanted or time.monotonic() > deadline:
-            return [job.id for job in page.jobs]
-        await asyncio.sleep(0.05)
+from tests.fixtures.activities import Ledger, failing, until_cancelled
+from tests.fixtures.scheduler import FINGERPRINT, a_plan, a_tenant, listed, submit, watched, workers
 
 
 async def test_a_job_is_submitted_watched_and_read(scheduler: Scheduler, temporal: Client, tenant: str) -> None:
