@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
-from mlops import names
+from mlops import errors, names
 from mlops.activities.delivery import deliver
 from mlops.activities.failures import translated
 from mlops.activities.host import CpuSteps, Limits
@@ -28,6 +30,7 @@ LONG_STEP_SECONDS = 5.0
 INGEST_TRIES = 2
 INGEST_MEMORY_BYTES = 4 * GIB
 INGEST_TIME_LIMIT = timedelta(hours=6)
+EXPORT_TIME_LIMIT = timedelta(minutes=5)
 
 
 class CpuWork(CpuSteps, stubs.CpuActivities):
@@ -113,7 +116,16 @@ class CpuWork(CpuSteps, stubs.CpuActivities):
                     key = names.step_key(order.tenant, order.job_id, names.FIT_STEP, name)
                     await self._host.store.get_file(key, model / name, share=True)
                 call = ExportCall(task=_task(order, plan), data=data, model=model, out=out)
-                await self._run(export, call, Limits.of(plan), beat)
+                limits = replace(Limits.of(plan), time_limit=min(plan.time_limit, EXPORT_TIME_LIMIT))
+                try:
+                    await self._run(export, call, limits, beat)
+                except (errors.JobError, ApplicationError) as error:
+                    if isinstance(error, ApplicationError) and not error.non_retryable:
+                        raise
+                    # The model is as good without it: what went wrong is noted, and the job goes on.
+                    notes = OnnxExport(reason=f"the export failed: {error.message}")
+                    (out / names.ONNX_FILE).unlink(missing_ok=True)
+                    (out / names.ONNX_NOTES_FILE).write_text(notes.model_dump_json())
                 await self._put(prefix, out, last=names.ONNX_NOTES_FILE)
 
     def _data(self, order: StepOrder, plan: TrainingPlan) -> AbstractAsyncContextManager[Path]:

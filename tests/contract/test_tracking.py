@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 
 from mlops import names
 from mlops.errors import InvalidRequest, NotFound, PermissionDenied
-from mlops.jobs.model import Signature, SignatureColumn
+from mlops.jobs.model import ModelVersion, Signature, SignatureColumn
 from mlops.jobs.tracking import LoggedModel, RunStatus, StartedRun
+from mlops.tracking.mlmodel import skops_file
 from mlops.tracking.protocol import DatasetInput, Metric, ModelFiles, Tracking
 from tests.fixtures.mlflow import MlflowServer, tenant_named
 from tests.fixtures.tracking import MemoryTracking
@@ -118,6 +120,10 @@ async def register(
     return await tracking.register_version(
         tenant, model_name=model_name, model=model, run_id=run.run_id, job_id=job_id, tags=LINEAGE
     )
+
+
+async def read(tracking: Tracking, tenant: str, version: ModelVersion, name: str) -> bytes:
+    return b"".join([chunk async for chunk in tracking.model_file(tenant, version, name)])
 
 
 def point(name: str, value: float, step: int = 0) -> Metric:
@@ -238,6 +244,37 @@ async def test_a_version_tells_where_it_came_from(tracking: Tracking, tenant: st
     assert version.size_bytes == 16_000
     assert version.artifact_uri
     assert abs(datetime.now(UTC) - version.created_at) < timedelta(minutes=5)
+
+
+async def test_a_version_is_found_quickly_and_its_files_are_read(
+    tracking: Tracking, tenant: str, files: ModelFiles, tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"onnx" * 1000)
+    extras: dict[str, Path | bytes] = {"card.json": b"{}", "model.onnx": tmp_path / "model.onnx"}
+    assert await register(tracking, tenant, replace(files, extras=extras)) == 1
+    version = await tracking.find_version(tenant, "churn", 1)
+    assert (version.version, version.owner, version.metrics) == (1, "ann", {})
+    assert await read(tracking, tenant, version, "model.skops") == files.file.read_bytes()
+    assert await read(tracking, tenant, version, "card.json") == b"{}"
+    assert await read(tracking, tenant, version, "model.onnx") == b"onnx" * 1000
+    assert skops_file(await read(tracking, tenant, version, "MLmodel")) == "model.skops"
+    for missing in ("nothing.json", "../MLmodel"):
+        with pytest.raises((NotFound, InvalidRequest)):
+            await read(tracking, tenant, version, missing)
+    with pytest.raises(NotFound):
+        await tracking.find_version(tenant, "churn", "champion")
+
+
+async def test_another_tenants_model_files_are_not_found(
+    tracking: Tracking, new_tenant: Callable[[], Awaitable[str]], files: ModelFiles
+) -> None:
+    mine, other = await new_tenant(), await new_tenant()
+    await register(tracking, mine, files)
+    version = await tracking.find_version(mine, "churn", 1)
+    with pytest.raises(NotFound):
+        await tracking.find_version(other, "churn", 1)
+    with pytest.raises(NotFound):
+        await read(tracking, other, version, "model.skops")
 
 
 async def test_a_job_registers_one_version_however_often_it_tries(
