@@ -25,8 +25,13 @@ def test_the_demo_tells_its_whole_story(tmp_path: Path) -> None:
         r"clinic .*breast_cancer .*accuracy .*0\.9\d\d .*models:/tumours/1",
         r"clinic .*diabetes .*r2 .*models:/progression/1",
         r"post .*digits .*accuracy .*0\.9\d\d ± 0\.\d+ .*models:/digits/1",
-        r"4\. The wall: post asks for clinic's job and hears: job 'train-[0-9a-f]+' does not exist",
-        r"5\. In MLflow: http://127\.0\.0\.1:\d+",
+        r"4\. A batch job: tumours over breast_cancer, 100 rows a shard",
+        r"569 rows in 6 files, accuracy 0\.9\d\d",
+        r"5\. Online: three rows of breast_cancer through the gateway in \d+\.\d ms",
+        r"prediction",
+        r"6\. The wall: post asks for clinic's job and model and hears: job 'train-[0-9a-f]+' does not exist; "
+        r"model 'tumours' does not exist",
+        r"7\. In MLflow: http://127\.0\.0\.1:\d+",
         r"workspace clinic, experiment tumours, run [0-9a-f]{32}",
     ]
     place = 0
