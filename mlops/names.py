@@ -204,14 +204,19 @@ def step_key(tenant: str, job: str, step: str, file: str) -> str:
 
 
 
+def batch_input_prefix(tenant: str, job: str) -> str:
+    """What a batch job took from its URI: gone once the result is committed."""
+    return f"{job_prefix(tenant, job)}/input"
+
+
 def batch_input_key(tenant: str, job: str) -> str:
-    """What a batch job took from its URI, as it was or as a canonical Arrow file."""
-    return f"{job_prefix(tenant, job)}/input/source"
+    """The file at the URI, as it was."""
+    return f"{batch_input_prefix(tenant, job)}/source"
 
 
 def batch_data_key(tenant: str, job: str) -> str:
     """The canonical Arrow file of an input whose format has no types."""
-    return f"{job_prefix(tenant, job)}/input/data.arrow"
+    return f"{batch_input_prefix(tenant, job)}/data.arrow"
 
 
 def shard_list_key(tenant: str, job: str) -> str:

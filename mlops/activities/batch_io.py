@@ -54,6 +54,8 @@ class BatchIoWork(IoSteps, stubs.BatchIoActivities):
             folder = names.result_prefix(order.tenant, order.job_id)
             text = manifest.model_dump_json(indent=2).encode()
             await store.write_bytes(f"{folder}/{names.MANIFEST_FILE}", text)
+            # Nothing is missing now that a retry would have to read it for.
+            await store.delete_prefix(names.batch_input_prefix(order.tenant, order.job_id))
             return BatchOutcome(
                 model_name=plan.model_name,
                 model_version=plan.model_version,
