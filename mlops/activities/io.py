@@ -110,7 +110,7 @@ class IoWork(IoSteps, stubs.IoActivities):
         notes = await self._notes(order)
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / names.STEP_MODEL
-            await self._host.store.get_file(self._fit_key(order, names.STEP_MODEL), file)
+            await self._host.store.get_file(self._fit_key(order, names.STEP_MODEL), file, share=True)
             return await self._host.tracking.log_model(
                 order.tenant,
                 run,

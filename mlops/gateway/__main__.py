@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import uvloop
 
 from mlops.gateway.server import serve
 from mlops.settings import GatewaySettings
@@ -10,7 +10,7 @@ from mlops.settings import GatewaySettings
 
 def main() -> None:
     """Runs the gateway."""
-    asyncio.run(serve(GatewaySettings()))
+    uvloop.run(serve(GatewaySettings()))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from datetime import timedelta
 from cachetools import TTLCache
 
 from mlops.errors import QuotaExceeded
+from mlops.tenants.lookups import SharedLookups
 
 # When a full queue is worth another try: jobs take minutes.
 RETRY_SECONDS = 30.0
@@ -27,12 +28,13 @@ class Backlog:
     def __init__(self, count: Callable[[str], Awaitable[int]], *, ttl: timedelta = COUNT_TTL) -> None:
         self._count = count
         self._known: TTLCache[str, list[int]] = TTLCache(TENANTS, ttl.total_seconds())
+        self._counts = SharedLookups(self._recount)
 
     async def admit(self, tenant: str, limit: int) -> None:
         """Lets one more job in. Raises QuotaExceeded where as many as the limit have not ended."""
         known = self._known.get(tenant)
         if known is None or known[0] >= limit:
-            known = self._known[tenant] = [await self._count(tenant)]
+            known = await self._counts.get(tenant)
             if known[0] >= limit:
                 raise QuotaExceeded(
                     f"{known[0]} jobs have not ended, and the tenant may have {limit}; wait for one to end",
@@ -40,3 +42,7 @@ class Backlog:
                     retry_after_seconds=RETRY_SECONDS,
                 )
         known[0] += 1
+
+    async def _recount(self, tenant: str) -> list[int]:
+        known = self._known[tenant] = [await self._count(tenant)]
+        return known

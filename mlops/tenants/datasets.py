@@ -24,6 +24,7 @@ from mlops.jobs.dataset import Column, DataFormat, Dataset, DatasetProfile, Read
 from mlops.jobs.pages import Listing
 from mlops.jobs.pages import page_size as items_of
 from mlops.tenants.database import Database, now
+from mlops.tenants.lookups import SharedLookups
 from mlops.tenants.tables import DatasetLabelRow, DatasetNameRow, DatasetRow
 
 # What fits into an index of PostgreSQL (2.7 kB an entry, up to 4 bytes a character).
@@ -49,6 +50,7 @@ class DatasetStore:
         self._cache: TTLCache[tuple[str, str], Dataset] = TTLCache(
             CACHE_COLUMNS, CACHE_TTL.total_seconds(), getsizeof=_cache_size
         )
+        self._lookups = SharedLookups(self._look_up)
 
     async def put(self, tenant: str, dataset: Dataset) -> Dataset:
         """Stores a dataset under its name. Of one that is there already, only the name and labels are taken.
@@ -69,7 +71,7 @@ class DatasetStore:
                 await session.merge(DatasetLabelRow(**whose, key=key, value=value))
             await session.flush()
             stored = (await _datasets(session, [(row, dataset.name)], tenant))[0]
-        self._cache.pop((tenant, dataset.id), None)
+        self._forget(tenant, dataset.id)
         return stored
 
     async def get(self, tenant: str, id_or_name: str) -> Dataset:
@@ -89,13 +91,22 @@ class DatasetStore:
 
     async def get_recent(self, tenant: str, id_or_name: str) -> Dataset:
         """As `get`; of an id, as it was within the last second."""
-        dataset = self._cache.get((tenant, id_or_name))
-        if dataset is None:
-            dataset = await self.get(tenant, id_or_name)
-            # What a name finds may change at any moment.
-            if dataset.id == id_or_name and _cache_size(dataset) <= CACHE_COLUMNS:
-                self._cache[tenant, dataset.id] = dataset
+        found = self._cache.get((tenant, id_or_name))
+        if found is not None:
+            return found
+        # What a name finds may change at any moment.
+        is_id = names.DATASET_ID.match(id_or_name)
+        return await (self._lookups.get((tenant, id_or_name)) if is_id else self.get(tenant, id_or_name))
+
+    async def _look_up(self, of: tuple[str, str]) -> Dataset:
+        dataset = await self.get(*of)
+        if dataset.id == of[1] and _cache_size(dataset) <= CACHE_COLUMNS:
+            self._cache[of] = dataset
         return dataset
+
+    def _forget(self, tenant: str, dataset_id: str) -> None:
+        self._cache.pop((tenant, dataset_id), None)
+        self._lookups.forget((tenant, dataset_id))
 
     async def list(
         self,
@@ -146,7 +157,7 @@ class DatasetStore:
                 raise NotFound.of("dataset", id)
             deleted = (await _datasets(session, [found], tenant))[0]
             await session.execute(delete(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.id == id))
-        self._cache.pop((tenant, id), None)
+        self._forget(tenant, id)
         return deleted
 
     async def blob_in_use(self, tenant: str, sha256: str) -> bool:

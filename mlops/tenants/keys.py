@@ -23,6 +23,7 @@ from mlops.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotF
 from mlops.jobs.pages import Listing
 from mlops.jobs.pages import page_size as items_of
 from mlops.tenants.database import Database, now
+from mlops.tenants.lookups import SharedLookups
 from mlops.tenants.tables import KeyRow, TenantRow
 from mlops.tenants.tenant import ApiKey, IssuedKey, Principal, Role, TenantState
 
@@ -55,6 +56,7 @@ class KeyStore:
         self._timer = timer
         # SHA-256 of a whole key that was let in, to whom it is and until when (by the timer) that holds.
         self._cache: LRUCache[bytes, tuple[Principal, float]] = LRUCache(CACHE_ENTRIES)
+        self._lookups = SharedLookups(self._look_up)
 
     async def issue(
         self, tenant: str | None, *, role: Role, name: str, expires_at: datetime | None = None
@@ -122,11 +124,13 @@ class KeyStore:
         Raises Unauthenticated for a text that is no key and for a key that is unknown, revoked or expired, in
         the same words; FailedPrecondition for a key of a tenant that is not active.
         """
-        begun = self._timer()
-        fingerprint = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-        cached = self._cache.get(fingerprint)
-        if cached is not None and begun < cached[1]:
+        cached = self._cache.get(_fingerprint(key))
+        if cached is not None and self._timer() < cached[1]:
             return cached[0]
+        return await self._lookups.get(key)
+
+    async def _look_up(self, key: str) -> Principal:
+        begun = self._timer()
         parsed = names.parse_api_key(key)
         if parsed is None:
             raise _unauthenticated()
@@ -144,7 +148,7 @@ class KeyStore:
             _check_active(row.tenant, state)
         principal = Principal(key_id=row.id, name=row.name, role=Role(row.role), tenant=row.tenant)
         ttl = self._cache_ttl if row.expires_at is None else min(self._cache_ttl, row.expires_at - at)
-        self._cache[fingerprint] = (principal, begun + ttl.total_seconds())
+        self._cache[_fingerprint(key)] = (principal, begun + ttl.total_seconds())
         if row.last_used_at is None or row.last_used_at <= at - USE_INTERVAL:
             await self._used(row, at)
         return principal
@@ -197,6 +201,7 @@ class KeyStore:
                 row.revoked_at = self._clock()
             revoked = _key_of(row)
         self._cache.clear()
+        self._lookups.forget_all()
         return revoked
 
 
@@ -220,6 +225,10 @@ def _unauthenticated() -> Unauthenticated:
 
 def _is_live(row: KeyRow, at: datetime) -> bool:
     return row.revoked_at is None and (row.expires_at is None or row.expires_at > at)
+
+
+def _fingerprint(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "replace")).digest()
 
 
 def _digest(secret: str) -> str:

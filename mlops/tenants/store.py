@@ -16,6 +16,7 @@ from mlops.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotF
 from mlops.jobs.pages import Listing
 from mlops.jobs.pages import page_size as items_of
 from mlops.tenants.database import Database, now
+from mlops.tenants.lookups import SharedLookups
 from mlops.tenants.tables import TenantRow
 from mlops.tenants.tenant import NewTenant, Quota, Tenant, TenantState
 
@@ -32,6 +33,7 @@ class TenantStore:
         self._database = database
         self._clock = clock
         self._quotas: TTLCache[str, Quota] = TTLCache(QUOTA_ENTRIES, QUOTA_TTL.total_seconds())
+        self._lookups = SharedLookups(self.get)
 
     async def create(self, new: NewTenant) -> Tenant:
         """A new tenant, in state PROVISIONING; or the one that has the slug, where it has the same settings.
@@ -73,7 +75,7 @@ class TenantStore:
         """What the tenant may use, as it was within the last second. Raises NotFound."""
         quota = self._quotas.get(slug)
         if quota is None:
-            quota = self._quotas[slug] = (await self.get(slug)).quota
+            quota = self._quotas[slug] = (await self._lookups.get(slug)).quota
         return quota
 
     async def list(self, page_size: int = 0, page_token: str = "") -> tuple[tuple[Tenant, ...], str]:
@@ -120,7 +122,7 @@ class TenantStore:
             row.display_name = changed.display_name
             row.weight = changed.weight
             row.quota = changed.quota.model_dump(mode="json")
-        self._quotas.pop(slug, None)
+        self._forget(slug)
         return changed
 
     async def set_state(self, slug: str, state: TenantState) -> Tenant:
@@ -134,7 +136,11 @@ class TenantStore:
         """Removes the tenant's row, and with it its keys and datasets. Nothing happens where there is none."""
         async with self._database.write() as session:
             await session.execute(delete(TenantRow).where(TenantRow.slug == slug))
+        self._forget(slug)
+
+    def _forget(self, slug: str) -> None:
         self._quotas.pop(slug, None)
+        self._lookups.forget(slug)
 
 
 async def _row(session: AsyncSession, slug: str, *, lock: bool = False) -> TenantRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from mlops.jobs.job import StepProgress, StepState
 log = structlog.get_logger(__name__)
 
 INTERVAL_SECONDS = 0.25
+# A job that has been watched for a while is looked at less often, about as often as its steps' hearts beat: each
+# look costs the server some milliseconds of a core.
+LATER_INTERVAL_SECONDS = 0.6
+SETTLED_AFTER_SECONDS = 15.0
 
 Steps = tuple[StepProgress, ...]
 Look = Callable[[str, str], Awaitable[Steps]]
@@ -51,7 +56,7 @@ class _Poller:
 
 
 class Heartbeats:
-    """Looks at each watched job every quarter of a second, once for all of its watchers."""
+    """Looks at each watched job every quarter of a second, later on less often, once for all of its watchers."""
 
     def __init__(self, look: Look) -> None:
         """look: what a tenant's job is at."""
@@ -75,8 +80,10 @@ class Heartbeats:
                 del self._pollers[key]
 
     async def _poll(self, tenant: str, job_id: str) -> None:
+        begun = time.monotonic()
         while True:
-            await asyncio.sleep(INTERVAL_SECONDS)
+            is_settled = time.monotonic() - begun >= SETTLED_AFTER_SECONDS
+            await asyncio.sleep(LATER_INTERVAL_SECONDS if is_settled else INTERVAL_SECONDS)
             try:
                 steps = await self._look(tenant, job_id)
             except Exception as error:  # noqa: BLE001  # the history decides what watchers are told; progress pauses
