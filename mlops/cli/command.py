@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mlops.cli.session import Output, Session
 
@@ -59,9 +60,12 @@ def command(
     return declare
 
 
-def noun(app: typer.Typer, name: str, help: str) -> typer.Typer:
+def noun(
+    app: typer.Typer, name: str, help: str, *, cls: type[TyperGroup] = TyperGroup, examples: tuple[str, ...] = ()
+) -> typer.Typer:
     """A group of commands."""
-    group = typer.Typer(help=help, no_args_is_help=True, rich_markup_mode=None)
+    epilog = _epilog(examples) if examples else None
+    group = typer.Typer(help=help, epilog=epilog, cls=cls, no_args_is_help=True, rich_markup_mode=None)
     app.add_typer(group, name=name)
     return group
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +27,11 @@ from mlops.cli.options import (
     sort_by,
 )
 from mlops.cli.session import Session, take
+from mlops.cli.transfer import with_bar
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from mlops.client.upload import ProgressCallback
     from mlops.jobs.dataset import Column, Dataset
 
 Which = Annotated[str, typer.Argument(help="An id, or a name (the newest dataset of that name).")]
@@ -68,11 +67,13 @@ def add_to(app: typer.Typer) -> None:
             format=format, delimiter=delimiter, encoding=encoding, header=header, nulls=null, kinds=kind
         )
         with session.client() as client:
-            dataset = _with_progress(
-                session,
+            dataset = with_bar(
                 lambda progress: client.datasets.upload(
                     path, name, read_options=options, labels=parse_pairs(label, field="label"), progress=progress
                 ),
+                doing="Sending",
+                # Once everything is sent, the platform still has to read it.
+                then="Reading",
             )
         session.show(dataset, dataset_facts(dataset))
 
@@ -224,23 +225,3 @@ def _summary(column: Column) -> str:
         return f"{column.earliest:%Y-%m-%d %H:%M} … {column.latest:%Y-%m-%d %H:%M}"
     top = [f"{entry.value} ({humane.number(entry.count)})" for entry in column.top_values[:4]]
     return ", ".join(top) + (" …" if len(column.top_values) > 4 else "")
-
-
-def _with_progress(session: Session, send: Callable[[ProgressCallback | None], Dataset]) -> Dataset:
-    """Sends with a bar on standard error, where that is a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        return send(None)
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Sending")
-
-        def progress(sent: int, total: int) -> None:
-            # Once everything is sent, the platform still has to read it.
-            bar.update(task, completed=sent, total=total, description="Reading" if sent >= total else "Sending")
-
-        return send(progress)

@@ -51,6 +51,29 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def numbers(values: dict[str, float]) -> str:
+    """loss=0.25 trees=30"""
+    return " ".join(f"{name}={number(value)}" for name, value in values.items())
+
+
+def progress(message: str, values: dict[str, float]) -> str:
+    """What a step says, with its numbers. A batch's message says them already; without one they are put in words."""
+    rate, left = values.get("rows_per_second"), values.get("seconds_left")
+    if rate is None:
+        return "  ".join(text for text in (message, numbers(values)) if text)
+    words = [f"{values.get('rows', 0.0):,.0f} rows", f"{rate:,.0f} rows/s"]
+    return message or ", ".join([*words, *([f"{duration(left)} left"] if left is not None else [])])
+
+
+def value(cell: object) -> str:
+    """One cell of a table; empty for None."""
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return str(cell).lower()
+    return number(cell) if isinstance(cell, float) else str(cell)
+
+
 def pairs(mapping: dict[str, str]) -> str:
     """team=a, stage=test"""
     return ", ".join(f"{key}={value}" for key, value in sorted(mapping.items()))

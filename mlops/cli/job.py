@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from mlops import errors
 from mlops.cli.command import command, noun
+from mlops.cli.follow import accepted, follow_to_end
 from mlops.cli.options import Labels, Limit, PageSize, Reverse, Sort, Yes, confirm, parse_pairs, sort_by
 from mlops.cli.session import Session, take
-
-if TYPE_CHECKING:
-    from mlops.client import JobHandle
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 FilterName = Annotated[str, typer.Option("--name", "-n", help="Exact, or a prefix with a trailing *.")]
 Owner = Annotated[str, typer.Option(help="Who submitted it.")]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", "-k", metavar="KIND", help="training or batch_inference; repeat it for more."),
+]
 Since = Annotated[str | None, typer.Option(help="Not older than this: 2h, 7d, 2026-03-01.")]
 
 
@@ -31,6 +33,7 @@ def add_to(app: typer.Typer) -> None:
         examples=(
             "mlops job list",
             "mlops job list --state running --state queued",
+            "mlops job list --kind batch_inference",
             "mlops job list --name 'churn*' --label stage=test --since 7d --output json",
         ),
     )
@@ -45,6 +48,7 @@ def add_to(app: typer.Typer) -> None:
                 help="queued, running, cancelling, succeeded, failed or cancelled; repeat it for more.",
             ),
         ] = None,
+        kind: Kinds = None,
         name: FilterName = "",
         owner: Owner = "",
         label: Labels = None,
@@ -61,6 +65,7 @@ def add_to(app: typer.Typer) -> None:
         with session.client() as client:
             found = client.jobs.list(
                 states=state or (),
+                kinds=kind or (),
                 name=name,
                 owner=owner,
                 labels=parse_pairs(label, field="label"),
@@ -73,6 +78,7 @@ def add_to(app: typer.Typer) -> None:
         rows = [
             (
                 job.id,
+                str(job.kind),
                 job.name,
                 state_text(job.state),
                 job.owner,
@@ -81,7 +87,7 @@ def add_to(app: typer.Typer) -> None:
             )
             for job in jobs
         ]
-        session.show(jobs, rows_table(("id", "name", "state", "owner", "created", "took>"), rows))
+        session.show(jobs, rows_table(("id", "kind", "name", "state", "owner", "created", "took>"), rows))
         if more:
             session.note(f"There are more than {limit}: say --limit 0 for all.")
 
@@ -166,6 +172,49 @@ def add_to(app: typer.Typer) -> None:
 
             session.emit(plain(job))
 
+    @command(
+        group,
+        "download",
+        examples=(
+            "mlops job download batch-1 --to results",
+            "mlops job download batch-1 --to rejected --part rejects --overwrite",
+        ),
+    )
+    def download(
+        session: Session,
+        job_id: JobId,
+        to: Annotated[Path, typer.Option(metavar="DIR", help="Where to put the files.")] = Path(),
+        part: Annotated[str, typer.Option(help="predictions, or rejects.")] = "predictions",
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names.")] = False,
+    ) -> None:
+        """Fetch the files of a batch inference that has succeeded; each appears once it is whole."""
+        from mlops.cli.transfer import with_bar
+
+        with session.client() as client:
+            paths = with_bar(
+                lambda progress: client.jobs.download(job_id, to, part, overwrite=overwrite, progress=progress),
+                doing="Fetching",
+            )
+        if session.for_people:
+            for path in paths:
+                session.console.print(str(path), markup=False)
+            if not paths:
+                session.note(f"There are no {part}.")
+        else:
+            session.emit([str(path) for path in paths])
+
+    @command(group, "retry", examples=("mlops job retry batch-2", "mlops job retry batch-2 --watch"))
+    def retry(
+        session: Session,
+        job_id: JobId,
+        watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+    ) -> None:
+        """Run a failed or cancelled job again, under its id: just what is missing is done."""
+        with session.client() as client:
+            handle = client.job(job_id)
+            handle.retry()
+            accepted(session, handle, watch=watch, again=True)
+
     @command(group, "delete", examples=("mlops job delete train-1 --yes",))
     def delete(session: Session, job_id: JobId, yes: Yes = False) -> None:
         """Delete an ended job and its files. Its run in MLflow and its model stay."""
@@ -173,27 +222,6 @@ def add_to(app: typer.Typer) -> None:
         with session.client() as client:
             client.jobs.delete(job_id)
         session.done(f"Deleted job {job_id}", deleted=job_id)
-
-
-def follow_to_end(session: Session, handle: JobHandle, *, cursor: str = "") -> None:
-    """Shows a job to its end, and its results. Raises JobFailed or JobCancelled for one that did not succeed."""
-    from mlops.cli.jobview import outcome_facts
-    from mlops.cli.progress import JobView, follow
-    from mlops.client.handle import outcome
-
-    view = JobView(handle.id, name=handle.job.name, started=handle.job.created_at)
-    try:
-        job = follow(session, view, handle.watch(cursor))
-    except KeyboardInterrupt:
-        session.note(
-            f"\nThe job goes on. Look again: mlops job watch {handle.id}   Stop it: mlops job cancel {handle.id}"
-        )
-        raise
-    if job is None:
-        raise errors.Unavailable(f"the watch of job {handle.id!r} ended before the job did; run it again")
-    outcome(job)
-    if session.for_people:
-        session.console.print(outcome_facts(job))
 
 
 def _time(text: str | None) -> datetime | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from mlops.cli import humane
+from mlops.cli.batchview import batch_facts, drift_table, result_facts, scores_table
 from mlops.cli.table import facts_table, rows_table, state_text
 from mlops.client.handle import JobMetrics, metrics_of
 from mlops.jobs.estimator import EstimatorSpec, ParamValue
@@ -31,7 +31,8 @@ def job_facts(job: Job) -> Group:
             ("Labels", humane.pairs(job.labels)),
             ("Created", humane.ago(job.created_at)),
             ("Took", humane.duration(job.finished_at - job.created_at) if job.finished_at else ""),
-            *(_plan_facts(job.plan) if job.plan else [("Dataset", job.dataset_id), ("Model", job.model_name or "")]),
+            ("Attempt", str(job.attempt) if job.attempt > 1 else ""),
+            *_asked(job),
             ("Failed in", failure.step if failure else ""),
             ("Failure", _failure_text(job)),
             ("Try", failure.hint if failure else ""),
@@ -45,18 +46,20 @@ def job_facts(job: Job) -> Group:
                 state_text(step.state),
                 "" if step.fraction is None else f"{step.fraction:.0%}",
                 str(step.attempt),
-                step.message,
+                humane.progress(step.message, step.values),
             )
             for step in job.steps
         ]
         parts += [Text(""), rows_table(("step", "state", "done>", "attempt>", ""), rows)]
-    if job.result:
+    if job.result or job.batch_result:
         parts += [Text(""), outcome_facts(job)]
     return Group(*parts)
 
 
 def outcome_facts(job: Job) -> RenderableType:
     """What a job that succeeded ended with."""
+    if job.batch_result is not None:
+        return result_facts(job.batch_result)
     result = job.result
     if result is None:
         return Text("")
@@ -84,8 +87,8 @@ def outcome_facts(job: Job) -> RenderableType:
     return Group(*parts, facts)
 
 
-def metrics_table(metrics: JobMetrics) -> Table:
-    """A job's numbers: over the folds and on the hold-out rows, or of its steps while it runs."""
+def metrics_table(metrics: JobMetrics) -> RenderableType:
+    """A job's numbers: over the folds and on the hold-out rows, of a batch, or of its steps while it runs."""
     folds = {summary.name: summary for summary in metrics.cross_validation}
     scorers = list(dict.fromkeys([*folds, *metrics.holdout]))
     if scorers:
@@ -99,6 +102,10 @@ def metrics_table(metrics: JobMetrics) -> Table:
             for name in scorers
         ]
         return rows_table(("metric", "hold-out>", "folds' mean>", "deviation>"), rows)
+    if metrics.scores or metrics.drift:
+        parts: list[RenderableType] = [scores_table(metrics.scores)] if metrics.scores else []
+        parts += [Text("")] if metrics.scores and metrics.drift else []
+        return Group(*parts, *([drift_table(metrics.drift)] if metrics.drift else []))
     steps = [
         (step, name, humane.number(value)) for step, values in metrics.steps.items() for name, value in values.items()
     ]
@@ -111,6 +118,14 @@ def plan_facts(validated: Validated) -> Group:
     facts = facts_table([("Would run", plan.name), *_plan_facts(plan), ("Steps", ", ".join(validated.steps))])
     warnings = [Text(f"Warning: {warning}", style="yellow") for warning in validated.warnings]
     return Group(facts, *warnings)
+
+
+def _asked(job: Job) -> Iterable[tuple[str, str]]:
+    if job.plan is not None:
+        return _plan_facts(job.plan)
+    if job.batch_plan is not None:
+        return batch_facts(job.batch_plan)
+    return [("Dataset", job.dataset_id), ("Model", job.model_name or "")]
 
 
 def _plan_facts(plan: TrainingPlan) -> Iterable[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from mlops.cli import context, dataset, exits, job, key, model, plugins, tenant, train, version
+from mlops.cli import context, dataset, exits, job, key, model, plugins, predict, tenant, train, version
 from mlops.errors import InvalidRequest, MlopsError, Unauthenticated
 
 _EPILOG = "\n\n".join(
@@ -23,6 +23,7 @@ _EPILOG = "\n\n".join(
             "  mlops context set local --address 127.0.0.1:7300 --api-key -\n"
             "  mlops dataset upload churn.csv --name churn\n"
             "  mlops train --dataset churn --target left --name churn\n"
+            "  mlops predict churn --rows churn.csv\n"
             "  mlops job list --state running"
         ),
     ]
@@ -33,7 +34,7 @@ def build_app(arguments: Sequence[str] | None = None) -> typer.Typer:
     """The whole command line; other packages' commands as far as `arguments` name them (None: all)."""
     app = typer.Typer(
         name="mlops",
-        help="Train scikit-learn models on shared machines.",
+        help="Train scikit-learn models on shared machines, and predict with them.",
         epilog=_EPILOG,
         no_args_is_help=True,
         # Plain text: examples are shown as they are typed.
@@ -42,6 +43,7 @@ def build_app(arguments: Sequence[str] | None = None) -> typer.Typer:
     )
     app.callback()(_root)
     train.add_to(app)
+    predict.add_to(app)
     for noun in (job, dataset, model, tenant, key, context):
         noun.add_to(app)
     version.add_to(app)
@@ -50,7 +52,7 @@ def build_app(arguments: Sequence[str] | None = None) -> typer.Typer:
 
 
 def _root() -> None:
-    """Train scikit-learn models on shared machines."""
+    """Train scikit-learn models on shared machines, and predict with them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlops.cli import alias, figures, traffic
 from mlops.cli.command import command, noun
 from mlops.cli.options import Limit, PageSize, Reverse, Sort, sort_by
 from mlops.cli.session import Session, take
@@ -22,6 +23,8 @@ Name = Annotated[str, typer.Argument(help="The model.")]
 def add_to(app: typer.Typer) -> None:
     """Adds `mlops model`."""
     group = noun(app, "model", "The registered models.")
+    for part in (alias, traffic, figures):
+        part.add_to(group)
 
     @command(group, "list", examples=("mlops model list", "mlops model list --name 'ch*' --output json"))
     def list_models(

@@ -36,6 +36,20 @@ Kinds = Annotated[
     ),
 ]
 
+# Of what predicts.
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model: churn, churn/3 or churn@champion.")]
+Version = Annotated[int | None, typer.Option("--version", "-v", min=1, help="A version's number.")]
+Alias = Annotated[str | None, typer.Option("--alias", "-a", help="A version's alias.")]
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outputs",
+        metavar="METHOD",
+        help="predict, predict_proba or decision_function; repeat it for more. (default: predict)",
+    ),
+]
+Proba = Annotated[bool, typer.Option("--proba", help="Short for --outputs predict --outputs predict_proba.")]
+
 
 def parse_pairs(texts: list[str] | None, *, field: str) -> dict[str, str]:
     """{"a": "1"} for ["a=1"]. Raises InvalidRequest for a text without `=`."""
@@ -82,6 +96,11 @@ def parse_read_options(
             for problem in exc.errors(include_url=False)
         }
         raise errors.InvalidRequest("invalid read options", violations=violations) from exc
+
+
+def methods(outputs: list[str] | None, *, proba: bool) -> list[str]:
+    """What a model is asked for: what is listed, or predict, and the probabilities where they are wanted too."""
+    return [*(outputs or ["predict"]), *(["predict_proba"] if proba else [])]
 
 
 def sort_by(items: list[Any], field: str | None, *, fields: tuple[str, ...], reverse: bool) -> list[Any]:

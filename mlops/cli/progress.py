@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BAR_COLUMNS = 24
+STATE_COLUMNS = max(len(state) for state in StepState)
 # Steps that are shown one by one; of more, the ones that have ended are summed up.
 MAX_STEPS = 20
 
@@ -56,12 +57,12 @@ class JobView:
         if event.state is not None:
             return f"{time} {self.job_id} {event.state}"
         if event.metrics is not None:
-            return f"{time} {event.metrics_step}: {_numbers(event.metrics)}"
+            return f"{time} {event.metrics_step}: {humane.numbers(event.metrics)}"
         if event.step is not None:
             step = event.step
             done = "" if step.fraction is None else f" {step.fraction:.0%}"
             attempt = f" (attempt {step.attempt})" if step.attempt > 1 else ""
-            details = " ".join(text for text in (step.message, _numbers(step.values)) if text)
+            details = humane.progress(step.message, step.values)
             return f"{time} {step.step}: {step.state}{done}{attempt} {details}".rstrip()
         return None
 
@@ -71,16 +72,16 @@ class JobView:
             (self.name or self.job_id, "bold"), "  ", state_text(self.state), "  ", (humane.duration(passed), "dim")
         )
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for _ in range(4):
-            table.add_column(no_wrap=True, overflow="ellipsis")
         steps = list(self.steps.values())
+        # On a narrow terminal it is the details that are cut.
+        for width in (max((len(step.step) for step in steps), default=0), BAR_COLUMNS, STATE_COLUMNS, 0):
+            table.add_column(no_wrap=True, overflow="ellipsis", min_width=width)
         ended = [step for step in steps if step.state is StepState.SUCCEEDED]
         shown = steps if len(steps) <= MAX_STEPS else [step for step in steps if step not in ended][:MAX_STEPS]
         if len(shown) < len(steps):
             table.add_row(Text(f"{len(ended)} steps"), Text("done", style="green"), "", "")
         for step in shown:
-            numbers = self.metrics.get(step.step) or step.values
-            details = "  ".join(text for text in (step.message, _numbers(numbers)) if text)
+            details = humane.progress(step.message, self.metrics.get(step.step) or step.values)
             table.add_row(Text(step.step), _bar(step), state_text(step.state), Text(details, style="dim"))
         return Group(head, table)
 
@@ -123,7 +124,3 @@ def _bar(step: StepProgress) -> RenderableType:
     if step.state is StepState.RUNNING and step.fraction is None:
         return Spinner("dots", style="blue")
     return ProgressBar(total=1.0, completed=step.fraction or 0.0, width=BAR_COLUMNS)
-
-
-def _numbers(values: dict[str, float]) -> str:
-    return " ".join(f"{name}={humane.number(value)}" for name, value in values.items())

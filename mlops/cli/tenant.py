@@ -21,6 +21,8 @@ MaxJobs = Annotated[int | None, typer.Option(min=0, help="Jobs that have not end
 MaxCpus = Annotated[int | None, typer.Option(min=1, help="Cores of one step of a job.")]
 MaxMemory = Annotated[str | None, typer.Option(help="Memory of one step of a job: 64GiB.")]
 MaxDataset = Annotated[str | None, typer.Option(help="Size of one dataset: 100GiB.")]
+MaxConcurrent = Annotated[int | None, typer.Option(min=0, help="Online predictions at once, of each gateway.")]
+MaxRate = Annotated[int | None, typer.Option(min=1, help="Online predictions a second, of each gateway.")]
 Weight = Annotated[float | None, typer.Option(help="Its share of the cores against the other tenants'.")]
 DisplayName = Annotated[str | None, typer.Option(help="What people call it.")]
 
@@ -46,6 +48,8 @@ def add_to(app: typer.Typer) -> None:
         max_job_cpus: MaxCpus = None,
         max_job_memory: MaxMemory = None,
         max_dataset_size: MaxDataset = None,
+        max_concurrent_predictions: MaxConcurrent = None,
+        max_predictions_per_second: MaxRate = None,
         label: Labels = None,
     ) -> None:
         """Create a tenant and its first key, which is shown this once."""
@@ -53,7 +57,14 @@ def add_to(app: typer.Typer) -> None:
             made = client.tenants.create(
                 slug,
                 display_name=display_name or "",
-                quota=_quota(max_active_jobs, max_job_cpus, max_job_memory, max_dataset_size),
+                quota=_quota(
+                    max_active_jobs=max_active_jobs,
+                    max_job_cpus=max_job_cpus,
+                    max_job_memory_bytes=max_job_memory,
+                    max_dataset_bytes=max_dataset_size,
+                    max_concurrent_predictions=max_concurrent_predictions,
+                    max_predictions_per_second=max_predictions_per_second,
+                ),
                 weight=weight,
                 labels=parse_pairs(label, field="label"),
             )
@@ -90,7 +101,10 @@ def add_to(app: typer.Typer) -> None:
     @command(
         group,
         "update",
-        examples=("mlops tenant update team-a --weight 3", "mlops tenant update team-a --max-active-jobs 50"),
+        examples=(
+            "mlops tenant update team-a --weight 3",
+            "mlops tenant update team-a --max-active-jobs 50 --max-predictions-per-second 500",
+        ),
     )
     def update(
         session: Session,
@@ -101,13 +115,22 @@ def add_to(app: typer.Typer) -> None:
         max_job_cpus: MaxCpus = None,
         max_job_memory: MaxMemory = None,
         max_dataset_size: MaxDataset = None,
+        max_concurrent_predictions: MaxConcurrent = None,
+        max_predictions_per_second: MaxRate = None,
     ) -> None:
         """Change what is given; the rest stays as it is."""
         with session.client() as client:
             tenant = client.tenants.update(
                 slug,
                 display_name=display_name,
-                quota=_quota(max_active_jobs, max_job_cpus, max_job_memory, max_dataset_size),
+                quota=_quota(
+                    max_active_jobs=max_active_jobs,
+                    max_job_cpus=max_job_cpus,
+                    max_job_memory_bytes=max_job_memory,
+                    max_dataset_bytes=max_dataset_size,
+                    max_concurrent_predictions=max_concurrent_predictions,
+                    max_predictions_per_second=max_predictions_per_second,
+                ),
                 weight=weight,
             )
         session.show(tenant, tenant_facts(tenant))
@@ -142,6 +165,8 @@ def tenant_facts(tenant: Tenant, *, secret: str | None = None) -> Table:
             ("A step's cores", f"at most {quota.max_job_cpus}"),
             ("A step's memory", f"at most {humane.size(quota.max_job_memory_bytes)}"),
             ("A dataset", f"at most {humane.size(quota.max_dataset_bytes)}"),
+            ("Predictions", f"at most {humane.number(quota.max_concurrent_predictions)} at once"),
+            ("", f"at most {humane.number(quota.max_predictions_per_second)} a second"),
             ("Created", humane.ago(tenant.created_at)),
             ("Labels", humane.pairs(tenant.labels)),
             ("Key", secret or ""),
@@ -149,14 +174,5 @@ def tenant_facts(tenant: Tenant, *, secret: str | None = None) -> Table:
     )
 
 
-def _quota(jobs: int | None, cpus: int | None, memory: str | None, dataset: str | None) -> QuotaOptions:
-    quota: QuotaOptions = {}
-    if jobs is not None:
-        quota["max_active_jobs"] = jobs
-    if cpus is not None:
-        quota["max_job_cpus"] = cpus
-    if memory is not None:
-        quota["max_job_memory_bytes"] = memory
-    if dataset is not None:
-        quota["max_dataset_bytes"] = dataset
-    return quota
+def _quota(**limits: int | str | None) -> QuotaOptions:
+    return {name: limit for name, limit in limits.items() if limit is not None}  # type: ignore[return-value]  # its keys

@@ -158,16 +158,7 @@ def _show_plan(session: Session, spec: TrainingSpec) -> None:
 
 
 def _submit(session: Session, spec: TrainingSpec, request_id: str | None, *, watch: bool) -> None:
-    from mlops.cli.job import follow_to_end
-    from mlops.cli.session import plain
+    from mlops.cli.follow import accepted
 
     with session.client() as client:
-        handle = client.submit(spec, request_id)
-        if watch:
-            if session.for_people:
-                session.note(f"Job {handle.id} is accepted.")
-            follow_to_end(session, handle)
-        elif session.for_people:
-            session.done(f"Job {handle.id} is accepted. Follow it: mlops job watch {handle.id}")
-        else:
-            session.emit(plain(handle.job))
+        accepted(session, client.submit(spec, request_id), watch=watch)

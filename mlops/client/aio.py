@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
+from mlops.client.batch import BatchOptions, resolved_spec
+from mlops.client.batchhandle import AsyncBatchHandle
 from mlops.client.connection import Connection
 from mlops.client.datasets import AsyncDatasets
 from mlops.client.endpoint import resolve
@@ -13,12 +16,17 @@ from mlops.client.handle import AsyncJobHandle
 from mlops.client.jobs import AsyncJobs
 from mlops.client.keys import AsyncKeys
 from mlops.client.models import AsyncModels
+from mlops.client.prediction import shaped_like
 from mlops.client.quantities import parse_duration
 from mlops.client.retry import RetryPolicy
 from mlops.client.tenants import AsyncTenants
 from mlops.client.training import TrainingOptions, training_spec
+from mlops.jobs.card import PredictMethod
 from mlops.jobs.dataset import Dataset
-from mlops.jobs.job import Validated
+from mlops.jobs.inference import BatchInferenceSpec, ValidatedBatch
+from mlops.jobs.job import JobKind, Validated
+from mlops.jobs.model import Model, ModelVersion
+from mlops.jobs.report import TrainingResult
 from mlops.jobs.training import TrainingSpec
 
 DEFAULT_TIMEOUT = timedelta(seconds=30)
@@ -90,13 +98,73 @@ class AsyncClient:
         """Checks a training as `train` does and returns what would be done; starts nothing."""
         return await self.jobs.validate(training_spec(estimator, dataset, target=target, name=name, **options))
 
+    async def predict(
+        self,
+        model: str | Model | ModelVersion | TrainingResult,
+        rows: object,
+        *,
+        version: int | None = None,
+        alias: str | None = None,
+        outputs: str | PredictMethod | Sequence[PredictMethod | str] = PredictMethod.PREDICT,
+        request_key: str = "",
+    ) -> Any:
+        """Predicts rows of named columns at once, and returns a column for each thing asked for, one row a row.
+
+        model: "churn", "churn/3", "churn@champion", or a Model, ModelVersion or TrainingResult. Without a version or
+        an alias the model's traffic rule decides, else the champion, else the newest version. rows: a pandas
+        DataFrame, a mapping of columns, a list of dicts, or a pyarrow Table; columns go by their names. outputs:
+        "predict", "predict_proba", "decision_function", or several. request_key: requests of one key go to the same
+        version. The answer is a DataFrame with the index of `rows` (its `attrs` say which version answered); a
+        mapping of columns for a mapping, and where pandas is not installed. Raises InvalidRequest, NotFound,
+        QuotaExceeded, DeadlineExceeded, FailedPrecondition.
+        """
+        prediction = await self.models.predict(
+            model, rows, version=version, alias=alias, outputs=outputs, request_key=request_key
+        )
+        return shaped_like(rows, prediction)
+
+    async def predict_batch(
+        self,
+        model: str | Model | ModelVersion | TrainingResult,
+        data: object,
+        *,
+        request_id: str | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> AsyncBatchHandle:
+        """Submits a batch inference and returns a handle on the job, whose `result()` is a DataFrame.
+
+        model: as for `predict`. data: a dataset, its id, its name (the newest) or a URI; a DataFrame or the path of a
+        file is uploaded first. request_id: the job's id, which makes the call safe to repeat. options: see
+        BatchOptions (outputs, carry, output_format, on_bad_row, target, cpus, memory, labels, …).
+        """
+        return await self.submit_batch(await resolved_spec(self.datasets, model, data, options), request_id)
+
+    async def validate_batch(
+        self,
+        model: str | Model | ModelVersion | TrainingResult,
+        data: object,
+        **options: Unpack[BatchOptions],
+    ) -> ValidatedBatch:
+        """Checks a batch inference as `predict_batch` does and returns what would be done; starts nothing.
+
+        A DataFrame or a file is uploaded, since its columns are held against the model.
+        """
+        return await self.jobs.validate_batch(await resolved_spec(self.datasets, model, data, options))
+
     async def submit(self, spec: TrainingSpec, request_id: str | None = None) -> AsyncJobHandle:
         """Submits a spec that is already written, and returns a handle on the job."""
         return AsyncJobHandle(self.jobs, await self.jobs.submit(spec, request_id))
 
-    async def job(self, job_id: str) -> AsyncJobHandle:
-        """A handle on a job that was submitted before. Raises NotFound."""
-        return AsyncJobHandle(self.jobs, await self.jobs.get(job_id))
+    async def submit_batch(self, spec: BatchInferenceSpec, request_id: str | None = None) -> AsyncBatchHandle:
+        """Submits a batch spec that is already written, and returns a handle on the job."""
+        return AsyncBatchHandle(self.jobs, await self.jobs.submit_batch(spec, request_id))
+
+    async def job(self, job_id: str) -> AsyncJobHandle | AsyncBatchHandle:
+        """A handle on a job that was submitted before, of the kind that the job is of. Raises NotFound."""
+        job = await self.jobs.get(job_id)
+        if job.kind is JobKind.BATCH_INFERENCE:
+            return AsyncBatchHandle(self.jobs, job)
+        return AsyncJobHandle(self.jobs, job)
 
     async def close(self) -> None:
         """Closes the connection. Jobs go on."""

@@ -68,28 +68,34 @@ class Connection:
         self.timeout_seconds = timeout_seconds
         self.metadata: Metadata = (("authorization", f"Bearer {endpoint.api_key}"),) if endpoint.api_key else ()
         self._channel: grpc.aio.Channel | None = None
+        # A stub prepares every method of its service: too much to do again for each prediction.
+        self._stubs: dict[Callable[[grpc.aio.Channel], Any], Any] = {}
         self._upload_channel: grpc.Channel | None = None
         self._closed = False
 
     @property
     def jobs(self) -> JobsAsyncStub:
         """The stub of the service Jobs."""
-        return JobsStub(self._open())
+        stub: JobsAsyncStub = self._stub(JobsStub)
+        return stub
 
     @property
     def datasets(self) -> DatasetsAsyncStub:
         """The stub of the service Datasets."""
-        return DatasetsStub(self._open())
+        stub: DatasetsAsyncStub = self._stub(DatasetsStub)
+        return stub
 
     @property
     def models(self) -> ModelsAsyncStub:
         """The stub of the service Models."""
-        return ModelsStub(self._open())
+        stub: ModelsAsyncStub = self._stub(ModelsStub)
+        return stub
 
     @property
     def tenants(self) -> TenantsAsyncStub:
         """The stub of the service Tenants."""
-        return TenantsStub(self._open())
+        stub: TenantsAsyncStub = self._stub(TenantsStub)
+        return stub
 
     @property
     def uploads(self) -> DatasetsStub:
@@ -112,16 +118,19 @@ class Connection:
         *,
         timeout_seconds: float | None = None,
         attempts: int | None = None,
+        when_exhausted: bool = False,
     ) -> ResponseT:
         """Makes a unary call, again while the service is away and the deadline allows it.
 
-        Raises the error that the server raised, DeadlineExceeded and Unavailable included.
+        when_exhausted: also where a limit is reached and the server says when to come back. Raises the error that the server raised, DeadlineExceeded and Unavailable included.
         """
 
         def start(remaining: float) -> Awaitable[ResponseT]:
             return method(request, timeout=remaining, metadata=self.metadata)
 
-        return await self.attempt(start, timeout_seconds=timeout_seconds, attempts=attempts)
+        return await self.attempt(
+            start, timeout_seconds=timeout_seconds, attempts=attempts, when_exhausted=when_exhausted
+        )
 
     async def remove(self, method: UnaryMethod[RequestT, ResponseT], request: RequestT) -> None:
         """Makes a call that deletes. What a repeated call finds gone, the call before it deleted."""
@@ -144,6 +153,7 @@ class Connection:
         *,
         timeout_seconds: float | None = None,
         attempts: int | None = None,
+        when_exhausted: bool = False,
     ) -> ResultT:
         """Runs `start(seconds left)` until it gives a result, a lasting error, or nothing is left to try."""
         deadline = time.monotonic() + (self.timeout_seconds if timeout_seconds is None else timeout_seconds)
@@ -154,9 +164,15 @@ class Connection:
                 return await start(max(deadline - time.monotonic(), 0.001))
             except grpc.RpcError as exc:
                 error = status.from_rpc_error(exc)
-                delay = self.retry.delay_seconds(made, hint=status.retry_after_seconds(exc))
+                hint = status.retry_after_seconds(exc)
+                shed = when_exhausted and isinstance(error, errors.QuotaExceeded) and hint is not None
+                delay = self.retry.delay_seconds(made, hint=hint)
+                if shed:
+                    # All who were turned away got the same hint, and must not come back together.
+                    delay += self.retry.delay_seconds(made)
                 last = made >= (self.retry.attempts if attempts is None else attempts)
-                if last or not isinstance(error, errors.Unavailable) or time.monotonic() + delay >= deadline:
+                passing = shed or isinstance(error, errors.Unavailable)
+                if last or not passing or time.monotonic() + delay >= deadline:
                     raise self.explain(error) from exc
             await asyncio.sleep(delay)
 
@@ -174,11 +190,18 @@ class Connection:
         """Ends every call and closes the channel. Closing twice changes nothing."""
         self._closed = True
         channel, self._channel = self._channel, None
+        self._stubs.clear()
         if channel is not None:
             await channel.close(None)
         uploads, self._upload_channel = self._upload_channel, None
         if uploads is not None:
             uploads.close()
+
+    def _stub(self, kind: Callable[[grpc.aio.Channel], Any]) -> Any:
+        channel = self._open()
+        if kind not in self._stubs:
+            self._stubs[kind] = kind(channel)
+        return self._stubs[kind]
 
     def _open(self) -> grpc.aio.Channel:
         if self._closed:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from mlops import errors, names
 from mlops.client.connection import Connection
+from mlops.client.download import Download, DownloadProgress, ResultPart, directory_for, result_part
 from mlops.client.paging import pages
 from mlops.client.watch import watch_job
+from mlops.jobs.inference import BatchInferenceSpec, ValidatedBatch
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, Validated
 from mlops.jobs.training import TrainingSpec
 from mlops.v1 import jobs_pb2
@@ -44,6 +47,23 @@ class AsyncJobs:
         """Checks a training as `submit` does and returns what would be done; starts nothing."""
         request = jobs_pb2.ValidateTrainingRequest(spec=build(jobs_pb2.TrainingSpec, spec))
         return parse(await self._connection.call(self._connection.jobs.ValidateTraining, request), Validated)
+
+    async def submit_batch(self, spec: BatchInferenceSpec, request_id: str | None = None) -> Job:
+        """Submits a batch inference and returns the job that was accepted; `request_id` as for `submit`.
+
+        Raises InvalidRequest, NotFound, RequestIdReused, QuotaExceeded, FailedPrecondition.
+        """
+        request = jobs_pb2.SubmitBatchInferenceRequest(
+            request_id=request_id or names.new_job_id("batch"), spec=build(jobs_pb2.BatchInferenceSpec, spec)
+        )
+        response = await self._connection.call(self._connection.jobs.SubmitBatchInference, request)
+        return parse(response.job, Job)
+
+    async def validate_batch(self, spec: BatchInferenceSpec) -> ValidatedBatch:
+        """Checks a batch inference as `submit_batch` does and returns what would be done; starts nothing."""
+        request = jobs_pb2.ValidateBatchInferenceRequest(spec=build(jobs_pb2.BatchInferenceSpec, spec))
+        response = await self._connection.call(self._connection.jobs.ValidateBatchInference, request)
+        return parse(response, ValidatedBatch)
 
     async def get(self, job_id: str) -> Job:
         """The job with its plan, progress, result or failure. Raises NotFound."""
@@ -113,6 +133,50 @@ class AsyncJobs:
         """Asks a job to stop and returns it at once. An ended job stays as it is. Raises NotFound."""
         request = jobs_pb2.CancelJobRequest(job_id=job_id, reason=reason)
         return parse((await self._connection.call(self._connection.jobs.CancelJob, request)).job, Job)
+
+    async def retry(self, job_id: str) -> Job:
+        """Runs a failed or cancelled job again, under its id, and returns it; what it had finished is kept.
+
+        A job that runs is returned as it is. Raises NotFound, FailedPrecondition for one that has succeeded,
+        QuotaExceeded.
+        """
+        request = jobs_pb2.RetryJobRequest(job_id=job_id)
+        return parse((await self._connection.call(self._connection.jobs.RetryJob, request)).job, Job)
+
+    async def download(
+        self,
+        job_id: str,
+        to: str | Path = ".",
+        part: ResultPart | str = ResultPart.PREDICTIONS,
+        *,
+        overwrite: bool = False,
+        progress: DownloadProgress | None = None,
+    ) -> tuple[Path, ...]:
+        """Fetches the files of a batch job's result into a directory, and returns their paths in the rows' order.
+
+        part: "predictions" or "rejects". overwrite: whether files of the same names may be replaced. progress: called
+        with (bytes received, bytes in all). A file has its name only once it is whole; goes on behind the last whole
+        file when the connection breaks. Raises NotFound, FailedPrecondition before the job has succeeded,
+        AlreadyExists, ChecksumMismatch where not the announced bytes arrive.
+        """
+        wanted = result_part(part)
+        job = await self.get(job_id)
+        if job.batch_result is None:
+            reason = "is a training" if job.kind is JobKind.TRAINING else f"is {job.state}"
+            raise errors.FailedPrecondition(
+                f"job {job_id!r} {reason}; files are there of a batch inference that has succeeded"
+            )
+        download = Download(
+            self._connection,
+            job_id,
+            directory_for(to),
+            wanted,
+            job.batch_result,
+            overwrite=overwrite,
+            progress=progress,
+        )
+        await download.run()
+        return tuple(download.files)
 
     async def delete(self, job_id: str) -> None:
         """Deletes an ended job and its files; its model stays. Raises NotFound, FailedPrecondition while it runs."""

@@ -21,6 +21,9 @@ class QuotaOptions(TypedDict, total=False):
     max_job_cpus: int
     max_job_memory_bytes: int | str
     max_dataset_bytes: int | str
+    # Online predictions, each gateway counting for itself.
+    max_concurrent_predictions: int
+    max_predictions_per_second: int
 
 
 class CreatedTenant(Value):
@@ -104,4 +107,6 @@ def _quota(options: QuotaOptions | None) -> tenants_pb2.Quota | None:
         max_job_cpus=options.get("max_job_cpus"),
         max_job_memory_bytes=None if memory is None else parse_bytes(memory, field="quota.max_job_memory_bytes"),
         max_dataset_bytes=None if dataset is None else parse_bytes(dataset, field="quota.max_dataset_bytes"),
+        max_concurrent_predictions=options.get("max_concurrent_predictions"),
+        max_predictions_per_second=options.get("max_predictions_per_second"),
     )

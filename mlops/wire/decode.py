@@ -12,18 +12,18 @@ from mlops.errors import InvalidRequest
 MessageT = TypeVar("MessageT", bound=Message)
 
 
-def decode(message_class: type[MessageT], data: bytes) -> MessageT:
+def decode(message_class: type[MessageT], data: bytes, *, any_text: bool = False) -> MessageT:
     """The message that the bytes hold.
 
     Raises InvalidRequest where they hold none (wrong bytes, text that is not UTF-8, nested too deeply), and
-    for a text with a NUL character, which PostgreSQL refuses and file names cannot hold.
+    for a text with a NUL character, which PostgreSQL refuses and file names cannot hold, unless `any_text`.
     """
     try:
         message = message_class.FromString(data)
     except DecodeError as error:
         raise InvalidRequest(f"the request is no valid {message_class.DESCRIPTOR.name}: {error}") from error
     # Most requests hold no zero byte at all, and need no walk.
-    if b"\0" in data:
+    if not any_text and b"\0" in data:
         found: dict[str, str] = {}
         _find_nul(message, "", found)
         if found:

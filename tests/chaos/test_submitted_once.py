@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from mlops import AsyncClient, errors
+from mlops.client import JobHandle
 from mlops.jobs.job import JobState, StepState
 from tests.fixtures.chaos import Bench, noisy, steady_fit
 from tests.fixtures.stack import RunningStack
@@ -34,6 +35,7 @@ async def test_a_submit_retried_a_hundred_times_at_once_starts_one_job(bench: Ca
             await client.train(steady_fit(21), tenant.dataset, target="y", name="once", request_id="nightly-1")
         assert [job.id async for job in client.jobs.list()] == ["nightly-1"]
     job = await asyncio.to_thread(tenant.client.job, "nightly-1")
+    assert isinstance(job, JobHandle)
     await asyncio.to_thread(tenant.assert_done_once, job)
     assert len(tenant.mlflow.versions("once")) == 1
     # What is sent again after the end is the same job still.

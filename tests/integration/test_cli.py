@@ -109,6 +109,8 @@ def test_json_is_the_domain_model(fake_platform: FakePlatform, capsys: Captured)
     assert main(["job", "get", "train-1", "-o", "yaml"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["state"] == "succeeded"
     assert main(["job", "list", "-o", "json"]) == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["train-1", "train-2", "batch-1", "batch-2"]
+    assert main(["job", "list", "--kind", "training", "-o", "json"]) == 0
     assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["train-1", "train-2"]
 
 

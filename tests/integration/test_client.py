@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops import AsyncClient, Client, errors
-from mlops.client.blocking.handle import JobHandle
+from mlops.client.batchhandle import AsyncBatchHandle
+from mlops.client.blocking.batchhandle import BatchHandle
+from mlops.client.blocking.handle import Handle, JobHandle
 from mlops.client.blocking.loop import LoopThread
-from mlops.client.handle import AsyncJobHandle
+from mlops.client.handle import AsyncHandle, AsyncJobHandle
 from mlops.client.retry import RetryPolicy
 from mlops.client.upload import UploadMessages
 from mlops.jobs.estimator import EstimatorSpec, ParamValue
@@ -65,7 +67,9 @@ def surface(kind: type) -> dict[str, object]:
 def test_the_asynchronous_client_has_the_same_names_and_signatures(client: Client) -> None:
     twin = client._client
     assert surface(Client) == surface(AsyncClient)
+    assert surface(Handle) == surface(AsyncHandle)
     assert surface(JobHandle) == surface(AsyncJobHandle)
+    assert surface(BatchHandle) == surface(AsyncBatchHandle)
     for noun in ("datasets", "jobs", "models", "tenants", "keys"):
         assert surface(type(getattr(client, noun))) == surface(type(getattr(twin, noun))), noun
 
@@ -443,7 +447,8 @@ def test_the_loop_that_serves_the_client_refuses_to_wait_for_itself() -> None:
 
 def test_jobs_are_listed_and_counted(client: Client) -> None:
     assert [job.id for job in client.jobs.list(states=["running"], page_size=1)] == ["train-2"]
-    assert [job.id for job in client.jobs.list(page_size=1)] == ["train-1", "train-2"]
+    assert [job.id for job in client.jobs.list(page_size=1)] == ["train-1", "train-2", "batch-1", "batch-2"]
+    assert [job.id for job in client.jobs.list(kinds=["batch_inference"])] == ["batch-1", "batch-2"]
     assert client.jobs.counts()[JobState.RUNNING] == 1
     assert client.jobs.counts()[JobState.QUEUED] == 0
     with pytest.raises(errors.InvalidRequest, match="'ended' is none"):
@@ -487,7 +492,7 @@ async def test_the_asynchronous_client_trains_watches_and_lists(
     assert states == [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
     assert (await job.wait()).model_name == "churn"
     assert (await job.metrics()).scores["roc_auc"] == 0.95
-    assert [found.id async for found in aclient.jobs.list()] == ["train-1", "train-2", job.id]
+    assert [found.id async for found in aclient.jobs.list(kinds=["training"])] == ["train-1", "train-2", job.id]
 
 
 async def test_the_blocking_client_works_inside_a_running_loop(fake_platform: FakePlatform) -> None:

@@ -7,11 +7,11 @@ import pytest
 from mlops.errors import PermissionDenied
 from mlops.gateway.access import LEAST_ROLE, authorise, tenant_of
 from mlops.tenants.tenant import Principal, Role
-from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, tenants_pb2
+from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, open_inference_pb2, tenants_pb2
 
 SERVICES = [
     service
-    for file in (datasets_pb2, jobs_pb2, models_pb2, tenants_pb2)
+    for file in (datasets_pb2, jobs_pb2, models_pb2, open_inference_pb2, tenants_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = sorted(f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods)
@@ -48,7 +48,7 @@ def test_administrators_are_let_into_the_tenants_service_only(method: str) -> No
 
 
 def test_a_viewer_changes_nothing() -> None:
-    changing = ("Submit", "Cancel", "Delete", "Upload", "Register", "Create", "Update", "Revoke")
+    changing = ("Submit", "Cancel", "Delete", "Upload", "Register", "Create", "Update", "Revoke", "Set")
     for method in METHODS:
         if method.rpartition("/")[2].startswith(changing):
             assert not allowed(method, Role.VIEWER), method

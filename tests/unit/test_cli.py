@@ -59,7 +59,7 @@ def examples_of(command: Any) -> list[str]:
     return [line.strip() for line in block.strip().splitlines()]
 
 
-OURS = {"train", "job", "dataset", "model", "tenant", "key", "context", "version"}
+OURS = {"train", "predict", "job", "dataset", "model", "tenant", "key", "context", "version"}
 ALL = [(words, command) for words, command in commands() if words[0] in OURS]
 
 
@@ -75,6 +75,8 @@ def test_every_command_ends_its_help_in_examples_that_parse(
     for example in examples:
         program, *arguments = shlex.split(example)
         assert program == "mlops"
+        if words == ("predict", "online") and arguments[1] != "online":
+            arguments.insert(1, "online")  # whose name may be left out
         assert tuple(arguments[: len(words)]) == words, "an example is of its own command"
         command.make_context(" ".join(words), arguments[len(words) :])
     assert main([*words, "--help"]) == 0
@@ -128,6 +130,7 @@ def test_a_destructive_command_without_a_terminal_wants_yes(capsys: pytest.Captu
         ["tenant", "delete", "x"],
         ["dataset", "delete", "x"],
         ["key", "revoke", "x"],
+        ["model", "alias", "delete", "x", "champion"],
     ):
         assert main(command) == exits.INVALID
         assert "--yes" in capsys.readouterr().err
@@ -365,6 +368,13 @@ def test_sizes_and_durations_are_read() -> None:
     for bad_duration in (float("nan"), float("inf"), "9" * 30 + "d"):
         with pytest.raises(errors.InvalidRequest):
             parse_duration(bad_duration, field="f")
+
+
+def test_the_progress_of_a_batch_is_put_in_words_once() -> None:
+    values = {"rows": 1200.0, "rows_per_second": 54_000.4, "seconds_left": 3700.0}
+    assert humane.progress("", values) == "1,200 rows, 54,000 rows/s, 1h 1m left"
+    assert humane.progress("1,200 of 5,000 rows, 3 rejected", values) == "1,200 of 5,000 rows, 3 rejected"
+    assert humane.progress("tree 3 of 9", {"loss": 0.25}) == "tree 3 of 9  loss=0.25"
 
 
 def test_people_read_sizes_times_and_numbers() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from mlops.client.blocking.loop import LoopThread
+from mlops.client.download import DownloadProgress, ResultPart
 from mlops.client.jobs import AsyncJobs
+from mlops.jobs.inference import BatchInferenceSpec, ValidatedBatch
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, Validated
 from mlops.jobs.training import TrainingSpec
 
@@ -29,6 +32,17 @@ class Jobs:
     def validate(self, spec: TrainingSpec) -> Validated:
         """Checks a training as `submit` does and returns what would be done; starts nothing."""
         return self._loop.run(self._jobs.validate(spec))
+
+    def submit_batch(self, spec: BatchInferenceSpec, request_id: str | None = None) -> Job:
+        """Submits a batch inference and returns the job that was accepted; `request_id` as for `submit`.
+
+        Raises InvalidRequest, NotFound, RequestIdReused, QuotaExceeded, FailedPrecondition.
+        """
+        return self._loop.run(self._jobs.submit_batch(spec, request_id))
+
+    def validate_batch(self, spec: BatchInferenceSpec) -> ValidatedBatch:
+        """Checks a batch inference as `submit_batch` does and returns what would be done; starts nothing."""
+        return self._loop.run(self._jobs.validate_batch(spec))
 
     def get(self, job_id: str) -> Job:
         """The job with its plan, progress, result or failure. Raises NotFound."""
@@ -100,6 +114,32 @@ class Jobs:
     def cancel(self, job_id: str, reason: str = "") -> Job:
         """Asks a job to stop and returns it at once. An ended job stays as it is. Raises NotFound."""
         return self._loop.run(self._jobs.cancel(job_id, reason))
+
+    def retry(self, job_id: str) -> Job:
+        """Runs a failed or cancelled job again, under its id, and returns it; what it had finished is kept.
+
+        A job that runs is returned as it is. Raises NotFound, FailedPrecondition for one that has succeeded,
+        QuotaExceeded.
+        """
+        return self._loop.run(self._jobs.retry(job_id))
+
+    def download(
+        self,
+        job_id: str,
+        to: str | Path = ".",
+        part: ResultPart | str = ResultPart.PREDICTIONS,
+        *,
+        overwrite: bool = False,
+        progress: DownloadProgress | None = None,
+    ) -> tuple[Path, ...]:
+        """Fetches the files of a batch job's result into a directory, and returns their paths in the rows' order.
+
+        part: "predictions" or "rejects". overwrite: whether files of the same names may be replaced. progress: called
+        with (bytes received, bytes in all). A file has its name only once it is whole; goes on behind the last whole
+        file when the connection breaks. Raises NotFound, FailedPrecondition before the job has succeeded,
+        AlreadyExists, ChecksumMismatch where not the announced bytes arrive.
+        """
+        return self._loop.run(self._jobs.download(job_id, to, part, overwrite=overwrite, progress=progress))
 
     def delete(self, job_id: str) -> None:
         """Deletes an ended job and its files; its model stays. Raises NotFound, FailedPrecondition while it runs."""
