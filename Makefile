@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## .venv with everything in it
 
-demo: $(STAMP) ## two tenants, three real jobs, from nothing, in a temporary directory
+demo: $(STAMP) ## two tenants, training, a batch, a prediction, from nothing, in a temporary directory
 	$(BIN)/mlops demo
 
 up: $(STAMP) ## the embedded stack in ./.mlops, until Ctrl-C
@@ -51,7 +51,7 @@ proto: $(STAMP) ## regenerate mlops/v1 from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iprotos \
 		--python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. $(PROTOS)
 
-bench: $(STAMP) ## one benchmark: make bench NAME=overhead|training|pool
+bench: $(STAMP) ## one benchmark: make bench NAME=overhead|training|pool|batch|online
 	$(BIN)/python -m benchmarks.$(NAME)
 
 clean: ## remove .venv and every cache

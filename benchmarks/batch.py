@@ -94,7 +94,9 @@ def training_table() -> pd.DataFrame:
 
 async def ours(client: AsyncClient, stack: Stack, uri: str) -> Ours:
     """One job, submit to committed."""
-    watcher = asyncio.create_task(_peak([stack.parts[name].pid for name in ("worker-cpu", "worker-io")]))
+    watcher = asyncio.create_task(
+        _peak([pid for name in ("worker-cpu", "worker-io") if (pid := stack.parts[name].pid)])
+    )
     begun = time.perf_counter()
     handle = await client.predict_batch(MODEL, uri)
     async with asyncio.timeout(JOB_SECONDS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,11 @@ from tests.fixtures.stack import LAKE, RunningStack
 
 WAIT_SECONDS = 150
 MODEL = "leavers"
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "csv": pd.read_csv,
+    "jsonl": lambda part: pd.read_json(part, lines=True),
+    "arrow": lambda part: pa.ipc.open_file(part).read_pandas(),
+}
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -137,12 +142,7 @@ def test_csv_from_a_bucket_becomes_any_format(place: Place, s3: S3, output_forma
     place.shell.mlops("job", "download", job_id, "--to", str(tmp_path))
     parts = sorted(tmp_path.glob("part-*"))
     assert [part.suffix for part in parts] == [f".{output_format}"] * 2
-    read = {
-        "csv": pd.read_csv,
-        "jsonl": lambda part: pd.read_json(part, lines=True),
-        "arrow": lambda part: pa.ipc.open_file(part).read_pandas(),
-    }[output_format]
-    frame = pd.concat([read(part) for part in parts])
+    frame = pd.concat([READERS[output_format](part) for part in parts])
     assert frame["id"].tolist() == table["id"].tolist()
     assert set(frame["prediction"]) <= {0, 1}
 

@@ -29,8 +29,10 @@ def test_the_demo_tells_its_whole_story(tmp_path: Path) -> None:
         r"569 rows in 6 files, accuracy 0\.9\d\d",
         r"5\. Online: three rows of breast_cancer through the gateway in \d+\.\d ms",
         r"prediction",
-        r"6\. The wall: post asks for clinic's job and model and hears: job 'train-[0-9a-f]+' does not exist; "
-        r"model 'tumours' does not exist",
+        (
+            r"6\. The wall: post asks for clinic's job and model and hears: job 'train-[0-9a-f]+' does not exist; "
+            r"model 'tumours' does not exist"
+        ),
         r"7\. In MLflow: http://127\.0\.0\.1:\d+",
         r"workspace clinic, experiment tumours, run [0-9a-f]{32}",
     ]

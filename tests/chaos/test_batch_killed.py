@@ -20,7 +20,7 @@ SHARDS, ROWS_PER_SHARD = 200, 100
 KILLS = (("worker-cpu", 0.05), ("worker-io", 0.2), ("temporal", 0.35), ("serving", 0.5), ("gateway", 0.6))
 
 
-def start(bench: Bench, dataset: Dataset, **options: object) -> BatchHandle:
+def start(bench: Bench, dataset: Dataset) -> BatchHandle:
     return bench.client.predict_batch(
         "forest",
         dataset,
@@ -28,7 +28,6 @@ def start(bench: Bench, dataset: Dataset, **options: object) -> BatchHandle:
         carry=["x0"],
         rows_per_shard=ROWS_PER_SHARD,
         on_bad_row="reject",
-        **options,
     )
 
 

@@ -30,6 +30,7 @@ from sklearn.preprocessing import PolynomialFeatures
 from temporalio.client import Client as TemporalClient
 
 from mlops import Client, errors, names
+from mlops.client.blocking.batchhandle import BatchHandle
 from mlops.client.blocking.handle import JobHandle
 from mlops.jobs.dataset import Dataset
 from mlops.jobs.job import StepState
@@ -130,6 +131,46 @@ def training_retried(stage: Stage) -> str:
     return job.id
 
 
+def training_exported(stage: Stage) -> str:
+    """A registered model is exported while the last folds run."""
+    job = stage.train(steady_fit(20), name="exported", folds=3, holdout=0.2)
+    job.wait(timeout=WAIT_SECONDS)
+    return job.id
+
+
+def batch_committed(stage: Stage) -> str:
+    """Shards in a workflow of their own, and a manifest."""
+    return _batch(stage).id
+
+
+def batch_shards(stage: Stage) -> str:
+    """The workflow of the shards."""
+    return names.shards_workflow(_batch(stage).id)
+
+
+def batch_copied(stage: Stage) -> str:
+    """The input is copied from a URI first."""
+    _model(stage)
+    directory = stage.stack.directory / "imports" / TENANT
+    directory.mkdir(parents=True, exist_ok=True)
+    noisy(300).to_parquet(directory / "batch.parquet")
+    job = stage.client.predict_batch("asked", (directory / "batch.parquet").as_uri())
+    job.wait(timeout=WAIT_SECONDS)
+    return job.id
+
+
+def batch_failed(stage: Stage) -> str:
+    """A row that cannot be predicted."""
+    _model(stage)
+    table = noisy(300)
+    table.loc[7, "x0"] = float("inf")
+    dataset = stage.client.datasets.upload(table, name="poisoned")
+    job = stage.client.predict_batch("asked", dataset, rows_per_shard=100)
+    with pytest.raises(errors.JobFailed):
+        job.wait(timeout=WAIT_SECONDS)
+    return job.id
+
+
 def ingest_uploaded(stage: Stage) -> str:
     """Bytes that are stored already become a dataset."""
     stage.client.datasets.upload(noisy(50), name="small")
@@ -139,7 +180,7 @@ def ingest_uploaded(stage: Stage) -> str:
 def ingest_copied(stage: Stage) -> str:
     """A file is copied, then read."""
     directory = stage.stack.directory / "imports" / TENANT
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}).to_csv(directory / "copied.csv", index=False)
     stage.client.datasets.register((directory / "copied.csv").as_uri())
     return stage.newest()
@@ -162,6 +203,11 @@ STORIES: tuple[Story, ...] = (
     training_cancelled_in_mid_fit,
     training_cancelled_while_logged,
     training_retried,
+    training_exported,
+    batch_committed,
+    batch_shards,
+    batch_copied,
+    batch_failed,
     ingest_uploaded,
     ingest_copied,
     ingest_failed,
@@ -202,6 +248,19 @@ def _stage() -> Iterator[Stage]:
         assert key is not None
         with stack.client(key.secret) as client:
             yield Stage(stack, client)
+
+
+def _model(stage: Stage) -> None:
+    """A model to ask, trained once."""
+    if not any(stage.client.models.list(name="asked")):
+        stage.train(LogisticRegression(), name="asked").wait(timeout=WAIT_SECONDS)
+
+
+def _batch(stage: Stage) -> BatchHandle:
+    _model(stage)
+    job = stage.client.predict_batch("asked", stage.dataset, rows_per_shard=100)
+    job.wait(timeout=WAIT_SECONDS)
+    return job
 
 
 def _cancelled(job: JobHandle) -> str:

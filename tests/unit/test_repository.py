@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -64,7 +65,12 @@ def repository(store: ObjectStore, tracking: CountingTracking) -> ModelRepositor
 
 
 async def register(
-    tracking: MemoryTracking, tmp_path: Path, job_id: str = "train-1", signature: Signature = SIGNATURE, **extras: bytes
+    tracking: MemoryTracking,
+    tmp_path: Path,
+    extras: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    job_id: str = "train-1",
+    signature: Signature = SIGNATURE,
 ) -> None:
     file = tmp_path / "model.skops"
     file.write_bytes(CONTENT)
@@ -87,7 +93,7 @@ async def register(
             input_example=None,
             trusted_types=(),
             versions={},
-            extras={name.replace("_", "."): content for name, content in extras.items()},
+            extras=dict(extras),
         ),
         params={},
         tags={},
@@ -100,7 +106,12 @@ async def register(
 async def test_a_model_is_fetched_once_with_its_card_and_its_export(
     repository: ModelRepository, tracking: CountingTracking, store: ObjectStore, tmp_path: Path
 ) -> None:
-    await register(tracking, tmp_path, card_json=CARD.model_dump_json().encode(), model_onnx=b"onnx", onnx_json=b"{}")
+    extras = {
+        names.CARD_FILE: CARD.model_dump_json().encode(),
+        names.ONNX_FILE: b"onnx",
+        names.ONNX_NOTES_FILE: b"{}",
+    }
+    await register(tracking, tmp_path, extras)
     version = await repository.resolve(TENANT, "m", None)
     staged = await repository.stage(TENANT, version)
     assert (staged.card, staged.has_onnx) == (CARD, True)
@@ -128,7 +139,7 @@ async def test_a_model_without_a_card_is_described_by_its_signature(
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"card_json": b"{}"}, "card.json that is none"),
+        ({"card.json": b"{}"}, "card.json that is none"),
         ({"MLmodel": b"flavors: {sklearn: {serialization_format: cloudpickle}}"}, "skops"),
         ({"MLmodel": b"flavors: {pytorch: {}}"}, "skops"),
     ],
@@ -141,7 +152,7 @@ async def test_a_model_that_cannot_be_loaded_here_is_refused_and_leaves_no_card(
     files: dict[str, bytes],
     said: str,
 ) -> None:
-    await register(tracking, tmp_path, **files)
+    await register(tracking, tmp_path, files)
     version = await repository.resolve(TENANT, "m", 1)
     with pytest.raises(FailedPrecondition, match=said):
         await repository.stage(TENANT, version)
@@ -160,7 +171,7 @@ async def test_the_champion_comes_before_the_newest_version(
     repository: ModelRepository, tracking: CountingTracking, tmp_path: Path
 ) -> None:
     for job_id in ("train-1", "train-2"):
-        await register(tracking, tmp_path, job_id)
+        await register(tracking, tmp_path, job_id=job_id)
     assert (await repository.resolve(TENANT, "m", None)).version == 2
     tracking.of(TENANT).registered["m"].aliases["champion"] = 1
     assert (await repository.resolve(TENANT, "m", None)).version == 1
