@@ -26,7 +26,7 @@ def add_to(models: typer.Typer) -> None:
         version: Annotated[int, typer.Argument(min=1, help="The version's number.")],
     ) -> None:
         """Point an alias to a version, or move it there."""
-        from mlops.cli.model import model_facts
+        from mlops.cli.modelview import model_facts
 
         with session.client() as client:
             model = client.models.set_alias(name, alias, version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,12 +10,6 @@ from mlops.cli import alias, figures, traffic
 from mlops.cli.command import command, noun
 from mlops.cli.options import Limit, PageSize, Reverse, Sort, sort_by
 from mlops.cli.session import Session, take
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
-
-    from mlops.jobs.model import Model, ModelVersion
 
 Name = Annotated[str, typer.Argument(help="The model.")]
 
@@ -37,12 +31,13 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """List models by name, or by --sort name, latest_version, created_at or updated_at."""
         from mlops.cli import humane
+        from mlops.cli.modelview import aliases_text
         from mlops.cli.table import rows_table
 
         with session.client() as client:
             models, more = take(client.models.list(name=name, page_size=page_size), limit)
         models = sort_by(models, sort, fields=("name", "latest_version", "created_at", "updated_at"), reverse=reverse)
-        rows = [(m.name, str(m.latest_version), _aliases(m), humane.ago(m.updated_at)) for m in models]
+        rows = [(m.name, str(m.latest_version), aliases_text(m), humane.ago(m.updated_at)) for m in models]
         session.show(models, rows_table(("name", "version>", "aliases", "updated"), rows))
         if more:
             session.note(f"There are more than {limit}: say --limit 0 for all.")
@@ -62,6 +57,8 @@ def add_to(app: typer.Typer) -> None:
         version: Annotated[str | None, typer.Option("--version", "-v", help="A number or an alias.")] = None,
     ) -> None:
         """Show a model, or one version with its metrics and lineage."""
+        from mlops.cli.modelview import model_facts, version_facts
+
         with session.client() as client:
             if version is None:
                 model = client.models.get(name)
@@ -93,57 +90,3 @@ def add_to(app: typer.Typer) -> None:
         session.show(found, rows_table(("version>", "aliases", "estimator", "job", "owner", "created"), rows))
         if more:
             session.note(f"There are more than {limit}: say --limit 0 for all.")
-
-
-def model_facts(model: Model) -> Table:
-    """A model for people."""
-    from mlops.cli import humane
-    from mlops.cli.table import facts_table
-
-    return facts_table(
-        [
-            ("Model", model.name),
-            ("Description", model.description),
-            ("Latest version", str(model.latest_version or "none")),
-            ("Aliases", _aliases(model)),
-            ("Created", humane.ago(model.created_at)),
-            ("Updated", humane.ago(model.updated_at)),
-        ]
-    )
-
-
-def version_facts(version: ModelVersion) -> Group:
-    """A version for people."""
-    from rich.console import Group
-    from rich.text import Text
-
-    from mlops.cli import humane
-    from mlops.cli.table import facts_table, rows_table
-
-    facts = facts_table(
-        [
-            ("Model", f"{version.model_name}, version {version.version}"),
-            ("Aliases", ", ".join(version.aliases)),
-            ("Estimator", version.estimator),
-            ("Task", version.task),
-            ("Job", version.job_id),
-            ("Run", version.run_id),
-            ("Dataset", version.dataset_id),
-            ("Dataset SHA-256", version.dataset_sha256),
-            ("Owner", version.owner),
-            ("Created", humane.ago(version.created_at)),
-            ("Files", version.artifact_uri),
-            ("Size", humane.size(version.size_bytes)),
-            ("Inputs", ", ".join(f"{column.name}: {column.type}" for column in version.signature.inputs)),
-            ("Libraries", ", ".join(f"{name} {number}" for name, number in sorted(version.library_versions.items()))),
-        ]
-    )
-    metrics = rows_table(("metric", "value>"), [(k, humane.number(v)) for k, v in sorted(version.metrics.items())])
-    params = rows_table(("parameter", "value"), sorted(version.params.items()))
-    parts = [metrics] if version.metrics else []
-    parts += [params] if version.params else []
-    return Group(facts, *(item for part in parts for item in (Text(""), part)))
-
-
-def _aliases(model: Model) -> str:
-    return ", ".join(f"{alias}={version}" for alias, version in sorted(model.aliases.items()))

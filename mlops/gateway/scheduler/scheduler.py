@@ -34,16 +34,16 @@ from mlops.gateway.scheduler.jobs import (
     with_plan,
 )
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
+from mlops.gateway.scheduler.pages import page_of
 from mlops.gateway.scheduler.requests import Requests, reused
 from mlops.gateway.scheduler.reruns import forget, forget_runs, rerun
 from mlops.gateway.scheduler.shards import shards_step
 from mlops.gateway.scheduler.translate import translated
-from mlops.gateway.scheduler.visibility import STATE_QUERIES, newest_first, query_of
+from mlops.gateway.scheduler.visibility import query_of
 from mlops.gateway.scheduler.watch import watch
 from mlops.jobs.dataset import DatasetProfile, Ingested, IngestedFiles, IngestJob
 from mlops.jobs.inference import BatchInferencePlan, BatchJob
 from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary
-from mlops.jobs.pages import Listing
 from mlops.jobs.training import TrainingJob, TrainingPlan
 from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import details_of, failure_of
@@ -196,30 +196,14 @@ class Scheduler:
 
     async def list_jobs(self, tenant: str, filter: JobFilter, *, page_size: int, page_token: str) -> JobPage:
         """One page, newest first, with counts by state. Raises InvalidRequest for a foreign page token."""
-        listing = Listing.of("jobs", tenant=tenant, filter=filter.model_dump(mode="json"))
-        place = listing.place_at(page_token)
-        client, query = self._namespace(tenant), query_of(filter)
-        now = datetime.now(UTC) + timedelta(minutes=1)
-        # A window's end is exclusive, and times are read in microseconds.
-        before = place[0] + timedelta(microseconds=1) if place else filter.created_before or now
-        oldest = filter.created_after or now - self._retention - timedelta(days=7)
-
-        async def count(start: datetime, end: datetime) -> int:
-            return (await client.count_workflows(_between(query, start, end))).count
-
-        async def fetch(start: datetime, end: datetime) -> list[Job]:
-            found = [job_of(row.raw_info) async for row in client.list_workflows(_between(query, start, end))]
-            found.sort(key=lambda job: (job.created_at, job.id), reverse=True)
-            return [job for job in found if place is None or (job.created_at, job.id) < place]
-
-        with translated():
-            rows, counts = await asyncio.gather(
-                newest_first(count=count, fetch=fetch, oldest=oldest, before=before, wanted=page_size + 1),
-                self._counts(client, query_of(filter, with_states=False)),
-            )
-        page, more = rows[:page_size], len(rows) > page_size
-        token = listing.token_at(page[-1].created_at, page[-1].id) if more else ""
-        return JobPage(jobs=tuple(page), next_page_token=token, counts=counts)
+        return await page_of(
+            self._namespace(tenant),
+            tenant,
+            filter,
+            page_size=page_size,
+            page_token=page_token,
+            longest=self._retention + timedelta(days=7),
+        )
 
     async def watch_job(self, tenant: str, job_id: str, cursor: str) -> AsyncGenerator[JobEvent, None]:
         """The job's events behind the cursor, until it has ended. Raises NotFound, InvalidRequest."""
@@ -366,14 +350,3 @@ class Scheduler:
             **ended,
         )
         return with_plan(job, plan)
-
-    async def _counts(self, client: Client, query: str) -> dict[JobState, int]:
-        states = list(STATE_QUERIES)
-        counts = await asyncio.gather(
-            *(client.count_workflows(f"({query}) AND {STATE_QUERIES[state]}") for state in states)
-        )
-        return {state: found.count for state, found in zip(states, counts, strict=True)}
-
-
-def _between(query: str, start: datetime, end: datetime) -> str:
-    return f"({query}) AND StartTime >= '{start.isoformat()}' AND StartTime < '{end.isoformat()}'"
