@@ -212,7 +212,8 @@ class ResultFile(Value):
 class BinCounts(Value):
     """How one feature's values fell into the bins of its reference, over the rows looked at.
 
-    counts: a bin each, as in FeatureReference.shares. unseen: of them, values that training never saw.
+    counts: a bin each, as in FeatureReference.shares, or one for a feature without bins. unseen: of them, values
+    that training never saw.
     """
 
     counts: tuple[int, ...] = ()

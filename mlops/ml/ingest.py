@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def ingest(call: IngestCall, report: Report) -> DatasetProfile:
     with tempfile.TemporaryDirectory(dir=call.out.parent, prefix="ingest-") as directory:
         scratch = Path(directory)
         report(0.0, "looking at the source")
-        form, columns = _open(call, options, scratch, report)
+        form, columns = open_columns(call.source, call.task.source_name, options, scratch, report)
         check_names(columns.names)
         unknown = sorted(set(options.column_kinds) - set(columns.names))
         if unknown:
@@ -55,7 +56,7 @@ def ingest(call: IngestCall, report: Report) -> DatasetProfile:
             )
         described, shown, arrays = _convert(columns, options, scratch, report)
         report(0.95, "writing")
-        _write(call.out / DATA_FILE, columns.names, arrays)
+        write_canonical(call.out / DATA_FILE, columns.names, arrays)
     preview = DatasetPreview(columns=columns.names, rows=tuple(zip(*shown, strict=True)))
     (call.out / PREVIEW_FILE).write_text(preview.model_dump_json(), encoding="utf-8")
     report(1.0, "done")
@@ -67,16 +68,45 @@ def ingest(call: IngestCall, report: Report) -> DatasetProfile:
     )
 
 
-def _open(call: IngestCall, options: ReadOptions, scratch: Path, report: Report) -> tuple[DataFormat, Columns]:
-    if call.source.stat().st_size == 0:
+def open_columns(
+    source: Path, source_name: str, options: ReadOptions, scratch: Path, report: Report
+) -> tuple[DataFormat, Columns]:
+    """The columns of a source of any format, packed or not. Scratch files go below `scratch`. Raises DataInvalid."""
+    if source.stat().st_size == 0:
         raise errors.DataInvalid("The file is empty")
-    path = unpacked(call.source, scratch)
-    form = options.format or detect(path, call.task.source_name)
+    path = unpacked(source, scratch)
+    form = options.format or detect(path, source_name)
     if form is DataFormat.CSV:
         return form, open_csv(path, options, scratch, report)
     if form is DataFormat.JSONL:
         return form, JsonColumns(path, scratch, report)
     return form, open_typed(path, form)
+
+
+class Parking:
+    """Finished columns that wait for their file to be written: in memory, and the later ones on disk."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.arrays: list[Any] = []
+        self._scratch = scratch
+        self._held_bytes = 0
+
+    def add(self, array: Any) -> None:
+        """Takes a column in."""
+        self._held_bytes += array.nbytes
+        if self._held_bytes > _HELD_BYTES:
+            path = self._scratch / f"column-{len(self.arrays)}"
+            write_canonical(path, ("",), [array])
+            array = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column(0)
+        self.arrays.append(array)
+
+
+def write_canonical(path: Path, names: Sequence[str], arrays: list[Any]) -> None:
+    """Writes columns of one length as an uncompressed Arrow file of one record batch."""
+    batch = pa.record_batch(arrays, names=list(names))
+    options = pa.ipc.IpcWriteOptions(compression=None, allow_64bit=True)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
 
 
 def _convert(
@@ -88,8 +118,7 @@ def _convert(
     )
     described: list[Column] = []
     shown: list[list[str | None]] = []
-    arrays: list[Any] = []
-    held_bytes = 0
+    parking = Parking(scratch)
     rows = preview_rows(len(columns.names))
     for index, name in enumerate(columns.names):
         report(0.5 + 0.45 * index / len(columns.names), f"column {index + 1} of {len(columns.names)}")
@@ -100,19 +129,5 @@ def _convert(
         del raw
         described.append(summarised(name, column))
         shown.append(cells(column, rows))
-        held_bytes += column.array.nbytes
-        arrays.append(column.array if held_bytes <= _HELD_BYTES else _parked(column.array, scratch / f"column-{index}"))
-    return described, shown, arrays
-
-
-def _parked(array: Any, path: Path) -> Any:
-    """The array, on disk and mapped."""
-    _write(path, ("",), [array])
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column(0)
-
-
-def _write(path: Path, names: tuple[str, ...], arrays: list[Any]) -> None:
-    batch = pa.record_batch(arrays, names=list(names))
-    options = pa.ipc.IpcWriteOptions(compression=None, allow_64bit=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema, options=options) as writer:
-        writer.write_batch(batch)
+        parking.add(column.array)
+    return described, shown, parking.arrays

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import platform
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import has_fit_parameter
@@ -23,6 +19,9 @@ from mlops.errors import DataInvalid
 from mlops.jobs.report import ModelNotes, StepResult
 from mlops.jobs.training import StepTask, Task, TrainingPlan
 from mlops.ml import importances, modelfile, splits
+from mlops.ml.cards import card_of
+from mlops.ml.caught import MAX_WARNING, collected, texts_of
+from mlops.ml.cores import on_cores
 from mlops.ml.estimators import build
 from mlops.ml.failures import bounded, translated
 from mlops.ml.memory import PeakMemory
@@ -31,8 +30,6 @@ from mlops.ml.progress import Meter, Report, portion
 from mlops.ml.scoring import Scored, score
 from mlops.ml.table import Table, load_table
 
-MAX_WARNINGS = 20
-MAX_WARNING = 500
 EXAMPLE_ROWS = 5
 # Importances may take as long as the fit took, within these bounds.
 MIN_IMPORTANCES_SECONDS = 2.0
@@ -40,8 +37,6 @@ MAX_IMPORTANCES_SECONDS = 30.0
 IMPORTANCES_SHARE = 0.05
 # How much of a step's bar is the fit.
 _FITTED = 0.9
-# They are about the code that calls, not about the data or the model.
-_NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +60,12 @@ def fit_step(call: StepCall, report: Report) -> StepResult:
     """Does the step and leaves its files in `call.out`; result.json is written last.
 
     Every step that keeps rows apart leaves predictions.parquet; the final fit (`task.fold` is None) leaves
-    model.skops, model.json, input_example.json and importances.json too. Raises DataInvalid, FitFailed,
+    model.skops, model.json, card.json, input_example.json and importances.json too. Raises DataInvalid, FitFailed,
     UnsafeModel and MemoryLimitExceeded, with the step's name.
     """
     plan, step = call.task.plan, call.task.step
     meter = Meter(portion(report, 0.0, _FITTED))
-    with translated(step), PeakMemory() as memory, _collected() as caught, _on_cores(plan.resources.cpus):
+    with translated(step), PeakMemory() as memory, collected() as caught, on_cores(plan.resources.cpus):
         report(0.0, "reading the data")
         table = load_table(call.data, plan)
         fitted = _fit(plan, table, _split(call.task, table), meter)
@@ -89,7 +84,7 @@ def fit_step(call: StepCall, report: Report) -> StepResult:
         score_seconds=score_seconds,
         peak_memory_bytes=memory.bytes,
         progress=meter.points(),
-        warnings=_texts(caught, problems),
+        warnings=texts_of(caught, problems),
     )
     (call.out / names.STEP_RESULT).write_text(result.model_dump_json(), encoding="utf-8")
     report(1.0, "done")
@@ -168,6 +163,8 @@ def _leave_model(
     notes = ModelNotes(trusted_types=trusted, versions=versions(), size_bytes=path.stat().st_size)
     (out / names.STEP_NOTES).write_text(notes.model_dump_json(), encoding="utf-8")
     (out / names.STEP_EXAMPLE).write_text(_example(fitted.table.features), encoding="utf-8")
+    card = card_of(plan, fitted.model, fitted.table.features, size_bytes=notes.size_bytes)
+    (out / names.CARD_FILE).write_text(card.model_dump_json(), encoding="utf-8")
     report(_FITTED, "feature importances")
     found = _importances(plan, fitted, score_seconds)
     (out / names.STEP_IMPORTANCES).write_text(found.model_dump_json(), encoding="utf-8")
@@ -201,27 +198,3 @@ def _example(features: pd.DataFrame) -> str:
     """The first rows as pandas' split-oriented JSON, which MLflow reads."""
     text = features.head(EXAMPLE_ROWS).reset_index(drop=True).to_json(orient="split", double_precision=15)
     return str(text)
-
-
-@contextmanager
-def _on_cores(cpus: int) -> Iterator[None]:
-    # Threads, never processes: joblib's own children would outlive this one, and hold the data again.
-    with joblib.parallel_config(backend="threading", n_jobs=cpus):
-        yield
-
-
-@contextmanager
-def _collected() -> Iterator[list[warnings.WarningMessage]]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        yield caught
-
-
-def _texts(caught: Sequence[warnings.WarningMessage], problems: Sequence[str]) -> tuple[str, ...]:
-    """Each warning once, in the order of its first appearance."""
-    texts = [
-        f"{warning.category.__name__}: {bounded(str(warning.message), MAX_WARNING)}"
-        for warning in caught
-        if not issubclass(warning.category, _NOT_FOR_USERS)
-    ]
-    return tuple(dict.fromkeys((*problems, *texts)))[:MAX_WARNINGS]

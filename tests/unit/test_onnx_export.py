@@ -26,6 +26,7 @@ from mlops.jobs.card import Engine, OnnxExport, PredictMethod
 from mlops.jobs.training import Task
 from mlops.ml import onnx_export
 from mlops.ml.frame import load_frame
+from mlops.ml.onnx_convert import converted
 from mlops.ml.onnx_export import TOLERANCE, ExportCall, export
 from mlops.ml.prediction import Predictor, as_matrix
 from mlops.ml.progress import silent
@@ -148,11 +149,9 @@ def test_a_converter_that_fails_is_a_reason(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_model_that_disagrees_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = onnx_export.converted
-
     def of_another(model: Any, features: int, *, is_double: bool) -> bytes:
         model[-1].coef_ = model[-1].coef_ * 1.001
-        made = convert(model, features, is_double=is_double)
+        made = converted(model, features, is_double=is_double)
         model[-1].coef_ = model[-1].coef_ / 1.001
         return made
 

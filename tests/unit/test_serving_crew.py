@@ -43,7 +43,7 @@ class Team:
         self.crew = Crew(
             "acme",
             hire=self._hire,
-            files=cast(ModelFiles, PretendedFiles()),
+            files=cast("ModelFiles", PretendedFiles()),
             quarantine=self.quarantine,
             settings=ServingSettings.model_validate(given),
         )
@@ -51,7 +51,7 @@ class Team:
     async def _hire(self, tenant: str) -> Servant:
         child = PretendedChild()
         self.children.append(child)
-        return Servant(cast(Child, child), tenant)
+        return Servant(cast("Child", child), tenant)
 
     def ask(self, rows: bytes, key: LaneKey = CHURN, *, seconds: float = DEADLINE, count: int = 1) -> Awaitable[bytes]:
         loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ async def test_what_is_late_is_told_so_and_never_predicted() -> None:
     child.may_answer.set()
     with pytest.raises(DeadlineExceeded):
         await late
-    assert await asyncio.gather(first, last) == [b"first", b"last"]
+    assert [await first, await last] == [b"first", b"last"]
     assert [list(batch.requests) for batch in child.batches] == [[b"first"], [b"last"]]
 
 

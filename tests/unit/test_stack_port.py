@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from pathlib import Path
 
 import grpc
 import pytest
@@ -35,6 +37,20 @@ def test_a_held_port_is_had_by_nobody_else() -> None:
             reserve(port)
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
+
+
+def test_a_stack_that_was_made_before_it_had_a_serving_host_is_opened_and_given_one(tmp_path: Path) -> None:
+    kept = StackConfig.open(tmp_path).model_dump(mode="json")
+    for name in ("serving", "serving_health"):
+        del kept["ports"][name]
+    (tmp_path / "stack.json").write_text(json.dumps(kept))
+    opened = StackConfig.open(tmp_path)
+    assert opened.ports.serving
+    assert opened.ports.serving_health
+    assert opened.model_dump(exclude={"ports"}) == StackConfig.model_validate(kept).model_dump(exclude={"ports"})
+    assert opened.ports.gateway == kept["ports"]["gateway"]
+    opened.save(tmp_path)
+    assert StackConfig.open(tmp_path) == opened
 
 
 def test_two_stacks_that_start_at_once_take_different_ports(tmp_path_factory: pytest.TempPathFactory) -> None:

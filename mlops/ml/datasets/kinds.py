@@ -67,7 +67,7 @@ def stored(name: str, column: Any, reading: Reading, *, wanted: ColumnKind | Non
     column: a pyarrow ChunkedArray. Raises DataInvalid where its type or its values do not allow that.
     """
     try:
-        plain = _plain(name, column)
+        plain = plain_of(name, column)
         if pa.types.is_large_string(plain.type):
             plain = _without_missing(plain, reading)
             if reading.text_meaning is not TextMeaning.NOTHING and wanted in (None, ColumnKind.DATETIME):
@@ -82,8 +82,28 @@ def stored(name: str, column: Any, reading: Reading, *, wanted: ColumnKind | Non
     return Stored(kind=kind, array=array)
 
 
-def _plain(name: str, column: Any) -> Any:
-    """The column as numbers, booleans, times, or large strings."""
+def kind_of_type(found: Any) -> ColumnKind | None:
+    """What a column of an Arrow type means, as far as its type tells: text may turn out to be categories.
+
+    None for a type that no estimator takes, and for one without any value.
+    """
+    if pa.types.is_dictionary(found):
+        return ColumnKind.CATEGORICAL
+    if pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found):
+        return ColumnKind.TEXT
+    if pa.types.is_boolean(found):
+        return ColumnKind.BOOLEAN
+    if pa.types.is_timestamp(found) or pa.types.is_date(found):
+        return ColumnKind.DATETIME
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_duration, pa.types.is_time)
+    return ColumnKind.NUMERIC if any(is_one(found) for is_one in numbers) else None
+
+
+def plain_of(name: str, column: Any) -> Any:
+    """The column (chunked or not) as numbers, booleans, times in UTC, or large strings.
+
+    Raises DataInvalid for a type that no estimator takes.
+    """
     found = column.type
     if pa.types.is_dictionary(found):
         # The numbers in a dictionary are labels: they stay categories.

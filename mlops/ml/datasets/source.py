@@ -73,14 +73,14 @@ class IpcColumns:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with refusing("The Arrow data cannot be read", plausible_bytes=_plausible(path)):
+        with refusing("The Arrow data cannot be read", plausible_bytes=plausible_bytes(path)):
             found = self._open([]).schema.names
-        self._indices = [index for index, name in enumerate(found) if not _PANDAS_INDEX.match(name)]
+        self._indices = [index for index, name in enumerate(found) if not is_pandas_index(name)]
         self.names = tuple(found[index] for index in self._indices)
 
     def column(self, index: int) -> Any:
         """One column."""
-        with refusing(f"Column {self.names[index]!r} cannot be read", plausible_bytes=_plausible(self._path)):
+        with refusing(f"Column {self.names[index]!r} cannot be read", plausible_bytes=plausible_bytes(self._path)):
             column = self._open([self._indices[index]]).read_all().column(0)
             column.validate(full=True)
             return column
@@ -101,11 +101,11 @@ class ParquetColumns:
     decimal_comma = False
 
     def __init__(self, path: Path) -> None:
-        self._plausible_bytes = _plausible(path)
+        self._plausible_bytes = plausible_bytes(path)
         with refusing("The Parquet data cannot be read", plausible_bytes=self._plausible_bytes):
             self._file = pq.ParquetFile(pa.memory_map(str(path)))
             schema = self._file.schema_arrow
-        self.names = tuple(name for name in schema.names if not _PANDAS_INDEX.match(name))
+        self.names = tuple(name for name in schema.names if not is_pandas_index(name))
         check_names(self.names)
         for field in schema:
             if pa.types.is_nested(field.type):
@@ -121,7 +121,12 @@ class ParquetColumns:
             return column
 
 
-def _plausible(path: Path) -> int:
+def is_pandas_index(name: str) -> bool:
+    """Whether a column is an index without a name that pandas stored along."""
+    return _PANDAS_INDEX.match(name) is not None
+
+
+def plausible_bytes(path: Path) -> int:
     """The most that a file of this size may ask to be held at once: runs of equal values pack well."""
     return 1000 * path.stat().st_size + 1024**3
 

@@ -1,0 +1,1 @@
+"""Batch inference: shards of an input of any size, predicted one by one."""
