@@ -84,6 +84,12 @@ class GatewaySettings(_Process, _Tracking):
         default_factory=memory_for_jobs_bytes, ge=1, description="memory for jobs on the largest CPU host"
     )
     retention: timedelta = Field(default=timedelta(days=30), ge=timedelta(days=1), description="how long jobs are kept")
+    serving_targets: tuple[str, ...] = Field(
+        default=("127.0.0.1:7310",), description="host:port of the serving hosts; all addresses of a name are used"
+    )
+    predict_timeout: timedelta = Field(
+        default=timedelta(seconds=30), gt=timedelta(0), description="for predictions whose caller names no deadline"
+    )
     shutdown_grace: timedelta = timedelta(seconds=10)
 
 
@@ -107,4 +113,31 @@ class CpuWorkerSettings(_Process):
         default=timedelta(milliseconds=300), description="how long a cancelled child may take before it is killed"
     )
     tenant_poll: timedelta = Field(default=timedelta(seconds=1), description="how often new tenants are looked for")
+    shutdown_grace: timedelta = timedelta(seconds=10)
+
+
+class ServingSettings(_Process):
+    """A serving host: answers predictions, with children that hold the models."""
+
+    listen: str = Field(default="127.0.0.1:7310", description="host:port that gateways send predictions to")
+    health_listen: str = Field(default="127.0.0.1:7311", description="host:port of the gRPC health service")
+    scratch_dir: Path = Field(description="a directory of this host for cached model files")
+    cache_bytes: int = Field(default=20 * GIB, ge=0, description="how much of the cached files is kept")
+    memory_bytes: int = Field(
+        default_factory=lambda: memory_for_jobs_bytes() // 2, ge=1, description="what all children together may hold"
+    )
+    child_memory_bytes: int = Field(default=4 * GIB, ge=1, description="what one child may hold before it is killed")
+    model_cache_bytes: int = Field(default=2 * GIB, ge=0, description="models that one child keeps loaded")
+    max_children: int = Field(default_factory=machine_cores, ge=1, description="children of one tenant at a time")
+    child_idle: timedelta = Field(default=timedelta(minutes=10), description="a child that long without work is ended")
+    max_batch_rows: int = Field(default=1024, ge=1, description="rows that are predicted together")
+    max_batch_delay: timedelta = Field(
+        default=timedelta(milliseconds=5),
+        description="how long a request waits for a busy child that holds its model before another child takes it",
+    )
+    max_queued_per_model: int = Field(default=256, ge=1, description="requests of one model that wait; more are shed")
+    max_queued: int = Field(default=2048, ge=1, description="requests that wait in all; more are shed")
+    predict_timeout: timedelta = Field(
+        default=timedelta(seconds=30), gt=timedelta(0), description="a child that predicts longer is killed"
+    )
     shutdown_grace: timedelta = timedelta(seconds=10)

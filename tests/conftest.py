@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.chaos",  # behind stack, which it imports
     "tests.fixtures.temporal",
+    "tests.fixtures.serving",  # behind temporal, which it imports
     "tests.fixtures.scheduler",  # behind temporal, whose server it uses
 ]
 

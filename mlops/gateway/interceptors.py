@@ -32,7 +32,16 @@ from mlops.wire.status import DETAILS_TRAILER, grpc_code, to_status
 
 MIB = 1024**2
 # A spec names up to 20,000 columns. A chunk has 1 MiB, with room for those who send larger ones.
-MAX_REQUEST_BYTES = {"SubmitTraining": 2 * MIB, "ValidateTraining": 2 * MIB, "UploadDataset": 4 * MIB}
+MAX_REQUEST_BYTES = {
+    "SubmitTraining": 2 * MIB,
+    "ValidateTraining": 2 * MIB,
+    "UploadDataset": 4 * MIB,
+    "Predict": 16 * MIB,
+    "ModelInfer": 16 * MIB,
+}
+# Predictions: their servicers are told how long the caller waits; figures count them, so that those that go well leave
+# no line in the log; and their values, which nobody stores, may hold any bytes.
+PREDICTIONS = frozenset({"Predict", "ModelInfer"})
 OTHER_REQUEST_BYTES = MIB // 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -72,6 +81,7 @@ class Gate:
 
     recheck: how often the key of a stream is looked at again, so that a revoked one ends it.
     patience: how long an upload may pause before it is given up.
+    predict_timeout: for predictions whose caller names no deadline.
     """
 
     def __init__(
@@ -80,10 +90,12 @@ class Gate:
         *,
         recheck: timedelta = timedelta(seconds=1),
         patience: timedelta = timedelta(minutes=2),
+        predict_timeout: timedelta = timedelta(seconds=30),
     ) -> None:
         self._keys = keys
         self._recheck = recheck.total_seconds()
         self._patience = patience.total_seconds()
+        self._predict_timeout = predict_timeout.total_seconds()
         self._stopping = asyncio.Event()
 
     def close(self) -> None:
@@ -100,6 +112,8 @@ class Gate:
     def _method(self, method: MethodDescriptor, serve: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(self._stream_unary(method, serve))
+        if method.name in PREDICTIONS:
+            return grpc.unary_unary_rpc_method_handler(self._prediction(method, serve))
         if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(self._unary_stream(method, serve))
         return grpc.unary_unary_rpc_method_handler(self._unary_unary(method, serve))
@@ -110,6 +124,17 @@ class Gate:
         async def respond(data: bytes, context: Context) -> bytes:
             async with self._call(method, context) as call:
                 return (await serve(call.caller, _decode(method, data))).SerializeToString()
+
+        return respond
+
+    def _prediction(
+        self, method: MethodDescriptor, serve: Callable[[Principal, Any, float], Awaitable[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def respond(data: bytes, context: Context) -> bytes:
+            async with self._call(method, context) as call:
+                left = context.time_remaining()
+                seconds = self._predict_timeout if left is None else left
+                return (await serve(call.caller, _decode(method, data), seconds)).SerializeToString()
 
         return respond
 
@@ -159,7 +184,8 @@ class Gate:
         except Exception as error:  # noqa: BLE001  # the one place where unknown errors end, logged with their traceback
             await _abort(context, call, _incident(call, error))
         finally:
-            _write_log(call)
+            if call.code != "OK" or method.name not in PREDICTIONS:
+                _write_log(call)
 
     async def _still_valid(self, call: _Call) -> None:
         if time.monotonic() - call.checked >= self._recheck:
@@ -216,7 +242,7 @@ def _decode(method: MethodDescriptor, data: bytes) -> Message:
     most = MAX_REQUEST_BYTES.get(method.name, OTHER_REQUEST_BYTES)
     if len(data) > most:
         raise InvalidRequest(f"the request has {len(data)} bytes; {method.name} takes at most {most}")
-    return decode(GetMessageClass(method.input_type), data)
+    return decode(GetMessageClass(method.input_type), data, any_text=method.name in PREDICTIONS)
 
 
 def _key_in(context: Context) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mlops.errors import Unavailable
+from mlops.gateway.batches import Batches
 from mlops.gateway.datasets import Datasets
 from mlops.gateway.intake import Intake
 from mlops.gateway.interceptors import MIB, Gate
@@ -25,10 +26,15 @@ from mlops.gateway.models import Models
 from mlops.gateway.ports import SchedulerPort
 from mlops.gateway.prefixes import PrefixProvider
 from mlops.gateway.previews import Previews
+from mlops.gateway.quotas import Quotas
+from mlops.gateway.results import Results
 from mlops.gateway.scheduler.connection import open_scheduler
+from mlops.gateway.serving.online import Online
+from mlops.gateway.serving.open_inference import OpenInference
 from mlops.gateway.submissions import Submissions
 from mlops.gateway.tenants import Tenants
 from mlops.logs import configure_logs
+from mlops.repository.repository import ModelRepository
 from mlops.settings import GatewaySettings
 from mlops.storage.objects import ObjectStore
 from mlops.storage.sources import SourceRoots
@@ -42,12 +48,12 @@ from mlops.tenants.tenant import Role
 from mlops.tracking.mlflow import MlflowTracking
 from mlops.tracking.protocol import Tracking
 from mlops.tracking.workspace import MlflowProvider
-from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, tenants_pb2
+from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, open_inference_pb2, tenants_pb2
 
 BOOTSTRAP_KEY_NAME = "bootstrap"
 
 OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 8 * MIB),
+    ("grpc.max_receive_message_length", 17 * MIB),
     # A plan with thousands of columns has megabytes; the caller says what it takes.
     ("grpc.max_send_message_length", -1),
     # A watch may be silent for minutes: pings keep proxies from dropping it, and find peers that are gone.
@@ -78,38 +84,60 @@ class Backends:
 class Gateway:
     """The gRPC server over its back ends. Make it inside a running event loop."""
 
-    def __init__(self, backends: Backends, *, largest_host_cpus: int, largest_host_memory_bytes: int) -> None:
+    def __init__(
+        self,
+        backends: Backends,
+        *,
+        largest_host_cpus: int,
+        largest_host_memory_bytes: int,
+        serving_targets: Sequence[str] = (),
+        predict_timeout: timedelta = timedelta(seconds=30),
+    ) -> None:
         objects, scheduler = backends.objects, backends.scheduler
         tenants, datasets = TenantStore(backends.database), DatasetStore(backends.database)
         self.keys = KeyStore(backends.database)
         # The scheduler comes last: workers serve a tenant as soon as it is there.
         providers = (PrefixProvider(objects), *backends.providers, scheduler.provider)
         provisioning = Provisioning(tenants, self.keys, providers)
-        submissions = Submissions(
+        quotas = Quotas(
             scheduler=scheduler,
             tenants=tenants,
-            datasets=datasets,
             largest_host_cpus=largest_host_cpus,
             largest_host_memory_bytes=largest_host_memory_bytes,
+        )
+        repository = ModelRepository(objects, backends.tracking)
+        submissions = Submissions(scheduler=scheduler, quotas=quotas, datasets=datasets)
+        batches = Batches(
+            scheduler=scheduler, quotas=quotas, datasets=datasets, repository=repository, sources=backends.sources
         )
         intake = Intake(
             scheduler=scheduler, tenants=tenants, datasets=datasets, objects=objects, sources=backends.sources
         )
+        online = self._online = Online(
+            repository=repository, tenants=tenants, database=backends.database, targets=serving_targets
+        )
         previews = Previews(datasets=datasets, objects=objects)
         services = {
             jobs_pb2.DESCRIPTOR.services_by_name["Jobs"]: Jobs(
-                scheduler=scheduler, submissions=submissions, objects=objects
+                scheduler=scheduler,
+                submissions=submissions,
+                batches=batches,
+                results=Results(scheduler=scheduler, objects=objects),
+                objects=objects,
             ),
             datasets_pb2.DESCRIPTOR.services_by_name["Datasets"]: Datasets(
                 datasets=datasets, intake=intake, previews=previews
             ),
-            models_pb2.DESCRIPTOR.services_by_name["Models"]: Models(tracking=backends.tracking),
+            models_pb2.DESCRIPTOR.services_by_name["Models"]: Models(tracking=backends.tracking, online=online),
+            open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]: OpenInference(
+                predictions=online.predictions, router=online.router, hosts=online.hosts, tracking=backends.tracking
+            ),
             tenants_pb2.DESCRIPTOR.services_by_name["Tenants"]: Tenants(
                 tenants=tenants, keys=self.keys, provisioning=provisioning, scheduler=scheduler
             ),
         }
         self._names = tuple(service.full_name for service in services)
-        self._gate = Gate(self.keys)
+        self._gate = Gate(self.keys, predict_timeout=predict_timeout)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs do not know it
         self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers(
@@ -127,6 +155,7 @@ class Gateway:
             port = self._server.add_insecure_port(listen)
         except RuntimeError as error:
             raise Unavailable(f"cannot listen on {listen}: {error}") from error
+        await self._online.start()
         await self._server.start()
         for name in ("", *self._names):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -137,6 +166,7 @@ class Gateway:
         await self._health.enter_graceful_shutdown()
         self._gate.close()
         await self._server.stop(grace.total_seconds())
+        await self._online.stop()
 
     @classmethod
     def of(cls, backends: Backends, settings: GatewaySettings) -> Self:
@@ -145,6 +175,8 @@ class Gateway:
             backends,
             largest_host_cpus=settings.largest_host_cpus,
             largest_host_memory_bytes=settings.largest_host_memory_bytes,
+            serving_targets=settings.serving_targets,
+            predict_timeout=settings.predict_timeout,
         )
 
 

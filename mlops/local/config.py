@@ -27,6 +27,9 @@ class Ports(BaseModel):
     temporal: int
     temporal_ui: int
     mlflow: int
+    # Missing in the files of earlier versions.
+    serving: int = 0
+    serving_health: int = 0
 
 
 def _hex_secret() -> str:
@@ -60,7 +63,8 @@ class StackConfig(BaseModel):
         given = {name: port for name, port in ports.items() if port is not None}
         if cls.is_kept(directory):
             config = cls.model_validate_json(file.read_text())
-            config = config.model_copy(update={"ports": config.ports.model_copy(update=given)})
+            kept = {name: port for name, port in config.ports.model_dump().items() if port}
+            config = config.model_copy(update={"ports": Ports(**{**_free_ports(), **kept, **given})})
         else:
             config = cls(ports=Ports(**{**_free_ports(), **given}))
         return config
@@ -79,10 +83,10 @@ class StackConfig(BaseModel):
 
 
 def _free_ports() -> dict[str, int]:
-    """Four free ports. All are held until the last is found, so that none is found twice."""
+    """A free port for each part. All are held until the last is found, so that none is found twice."""
     found: dict[str, int] = {}
     listeners = []
-    for name in ("gateway", "temporal", "temporal_ui", "mlflow"):
+    for name in Ports.model_fields:
         listener = socket.socket()
         listeners.append(listener)
         if name == "gateway":

@@ -1,4 +1,4 @@
-"""The embedded stack: Temporal, MLflow, gateway, IO worker and CPU worker as processes on one machine."""
+"""The embedded stack: Temporal, MLflow, gateway, IO worker, CPU worker and serving host as processes on one machine."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Stack:
 
     @property
     def parts(self) -> dict[str, Supervised]:
-        """The processes by name: temporal, mlflow, gateway, worker-io, worker-cpu."""
+        """The processes by name: temporal, mlflow, gateway, worker-io, worker-cpu, serving."""
         return self._parts
 
     async def __aenter__(self) -> Self:
@@ -100,13 +100,15 @@ class Stack:
         await self._add("gateway", [sys.executable, "-m", "mlops.gateway"], self._gateway_environment())
         await self._add("worker-io", [sys.executable, "-m", "mlops.workers.io"], self._io_environment())
         await self._add("worker-cpu", [sys.executable, "-m", "mlops.workers.cpu"], self._cpu_environment())
+        await self._add("serving", [sys.executable, "-m", "mlops.workers.serving"], self._serving_environment())
         await self._parts["gateway"].ready(_serving(self.address), READY_SECONDS)
+        await self._parts["serving"].ready(_serving(f"127.0.0.1:{self.config.ports.serving_health}"), READY_SECONDS)
         await self._recognise_gateway()
         await self._first_tenant()
 
     async def _stop(self) -> None:
         # Workers before the server, or their last results find nobody.
-        for names_ in (("worker-cpu", "worker-io"), ("gateway",), ("mlflow", "temporal")):
+        for names_ in (("worker-cpu", "worker-io"), ("gateway",), ("serving",), ("mlflow", "temporal")):
             await asyncio.gather(
                 *(self._parts[name].stop(self.grace_seconds) for name in names_ if name in self._parts)
             )
@@ -173,6 +175,7 @@ class Stack:
             "MLOPS_MLFLOW_ADMIN_USER": mlflow_server.ADMIN_USER,
             "MLOPS_MLFLOW_ADMIN_PASSWORD": self.config.mlflow_admin_password,
             "MLOPS_BOOTSTRAP_ADMIN_KEY": self.config.admin_key,
+            "MLOPS_SERVING_TARGETS": json.dumps([f"127.0.0.1:{self.config.ports.serving}"]),
         }
 
     def _io_environment(self) -> dict[str, str]:
@@ -180,6 +183,14 @@ class Stack:
 
     def _cpu_environment(self) -> dict[str, str]:
         return {**self._common_environment(), "MLOPS_SCRATCH_DIR": str(self.directory.absolute() / "scratch")}
+
+    def _serving_environment(self) -> dict[str, str]:
+        ports = self.config.ports
+        return {
+            **self._cpu_environment(),
+            "MLOPS_LISTEN": f"127.0.0.1:{ports.serving}",
+            "MLOPS_HEALTH_LISTEN": f"127.0.0.1:{ports.serving_health}",
+        }
 
     async def _recognise_gateway(self) -> None:
         """Whether it is ours that answers: another one, on a port that was free a moment ago, does not know our key."""
@@ -244,7 +255,7 @@ class Stack:
 
 
 async def _serving(address: str) -> None:
-    """Returns once the gateway says that it serves."""
+    """Returns once the gateway, or the serving host, says that it serves."""
     async with grpc.aio.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while True:

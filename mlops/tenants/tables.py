@@ -1,4 +1,4 @@
-"""The tables: tenants, their API keys, their datasets. One schema for SQLite and PostgreSQL.
+"""The tables: tenants, their API keys, their datasets, their models' traffic rules. One schema for SQLite and PostgreSQL.
 
 Everything of a tenant goes with its row (ON DELETE CASCADE). The migrations build the same schema; a test
 holds the two together.
@@ -151,3 +151,23 @@ class DatasetLabelRow(Table):
     dataset_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+class TrafficRow(Table):
+    """How requests to a model are shared out, and what shadow traffic has shown since."""
+
+    __tablename__ = "traffic_rules"
+
+    tenant: Mapped[str] = mapped_column(SLUG, ForeignKey("tenants.slug", ondelete="CASCADE"), primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    champion: Mapped[str] = mapped_column(Text)
+    challenger: Mapped[str] = mapped_column(Text)
+    challenger_share: Mapped[float] = mapped_column(Float)
+    shadow_share: Mapped[float] = mapped_column(Float)
+    # When the rule was set; what follows counts from there.
+    since: Mapped[datetime] = mapped_column(Instant)
+    compared_rows: Mapped[int] = mapped_column(BigInteger)
+    differing_rows: Mapped[int] = mapped_column(BigInteger)
+    total_difference: Mapped[float] = mapped_column(Float)
+    max_difference: Mapped[float] = mapped_column(Float)
+    skipped_requests: Mapped[int] = mapped_column(BigInteger)

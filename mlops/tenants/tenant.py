@@ -38,6 +38,9 @@ class Quota(Value):
     max_job_memory_bytes: int = Field(default=256 * GIB, ge=64 * 1024**2)
     # Of one dataset, as uploaded.
     max_dataset_bytes: int = Field(default=100 * GIB, ge=1)
+    # Online predictions, each gateway counting for itself.
+    max_concurrent_predictions: int = Field(default=256, ge=0)
+    max_predictions_per_second: int = Field(default=10_000, ge=1)
 
 
 class Tenant(Value):

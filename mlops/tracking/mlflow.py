@@ -166,6 +166,14 @@ class MlflowTracking:
             async for chunk in chunks:
                 yield chunk
 
+    async def set_alias(self, tenant: str, name: str, alias: str, version: int) -> None:
+        """As Tracking."""
+        await self._registry.set_alias(self._account(tenant), name, alias, version)
+
+    async def delete_alias(self, tenant: str, name: str, alias: str) -> None:
+        """As Tracking."""
+        await self._registry.delete_alias(self._account(tenant), name, alias)
+
     async def get_version(self, tenant: str, name: str, which: int | str) -> ModelVersion:
         """As Tracking. What people registered by themselves may lack a run or a logged model: those parts stay empty."""
         account = self._account(tenant)

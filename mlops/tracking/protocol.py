@@ -169,6 +169,14 @@ class Tracking(Protocol):
         """
         ...
 
+    async def set_alias(self, tenant: str, name: str, alias: str, version: int) -> None:
+        """Points an alias to a version, or moves it there. Raises NotFound for the model or the version."""
+        ...
+
+    async def delete_alias(self, tenant: str, name: str, alias: str) -> None:
+        """Removes an alias; nothing happens where there is none. Raises NotFound for the model."""
+        ...
+
     async def get_version(self, tenant: str, name: str, which: int | str) -> ModelVersion:
         """One version by its number, or by an alias (a str). Raises NotFound."""
         ...

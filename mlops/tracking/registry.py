@@ -156,6 +156,18 @@ class Registry:
         version: dict[str, Any] = found[0]
         return version
 
+    async def set_alias(self, account: Account, name: str, alias: str, version: int) -> None:
+        """As Tracking.set_alias."""
+        await self.version(account, name, version)
+        body = {"name": name, "alias": alias, "version": str(version)}
+        await self._rest.write(account, "POST", f"{MODELS}/alias", body, about=("model version", f"{name}/{version}"))
+
+    async def delete_alias(self, account: Account, name: str, alias: str) -> None:
+        """As Tracking.delete_alias."""
+        await self.get(account, name)
+        body = {"name": name, "alias": alias}
+        await self._rest.write(account, "DELETE", f"{MODELS}/alias", body, about=("model version", f"{name}@{alias}"))
+
     async def _search(
         self, account: Account, path: str, params: dict[str, Any], place: tuple[str, ...] | None
     ) -> dict[str, Any]:

@@ -84,6 +84,8 @@ class Quota(_message.Message):
     MAX_JOB_CPUS_FIELD_NUMBER: _builtins.int
     MAX_JOB_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     MAX_DATASET_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_PREDICTIONS_FIELD_NUMBER: _builtins.int
+    MAX_PREDICTIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
     max_active_jobs: _builtins.int
     """Jobs that have not ended."""
     max_job_cpus: _builtins.int
@@ -91,6 +93,9 @@ class Quota(_message.Message):
     max_job_memory_bytes: _builtins.int
     max_dataset_bytes: _builtins.int
     """Of one dataset, as uploaded."""
+    max_concurrent_predictions: _builtins.int
+    """Online predictions, each gateway counting for itself."""
+    max_predictions_per_second: _builtins.int
     def __init__(
         self,
         *,
@@ -98,27 +103,37 @@ class Quota(_message.Message):
         max_job_cpus: _builtins.int | None = ...,
         max_job_memory_bytes: _builtins.int | None = ...,
         max_dataset_bytes: _builtins.int | None = ...,
+        max_concurrent_predictions: _builtins.int | None = ...,
+        max_predictions_per_second: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_active_jobs", b"_max_active_jobs", "_max_dataset_bytes", b"_max_dataset_bytes", "_max_job_cpus", b"_max_job_cpus", "_max_job_memory_bytes", b"_max_job_memory_bytes", "max_active_jobs", b"max_active_jobs", "max_dataset_bytes", b"max_dataset_bytes", "max_job_cpus", b"max_job_cpus", "max_job_memory_bytes", b"max_job_memory_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_active_jobs", b"_max_active_jobs", "_max_concurrent_predictions", b"_max_concurrent_predictions", "_max_dataset_bytes", b"_max_dataset_bytes", "_max_job_cpus", b"_max_job_cpus", "_max_job_memory_bytes", b"_max_job_memory_bytes", "_max_predictions_per_second", b"_max_predictions_per_second", "max_active_jobs", b"max_active_jobs", "max_concurrent_predictions", b"max_concurrent_predictions", "max_dataset_bytes", b"max_dataset_bytes", "max_job_cpus", b"max_job_cpus", "max_job_memory_bytes", b"max_job_memory_bytes", "max_predictions_per_second", b"max_predictions_per_second"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_active_jobs", b"_max_active_jobs", "_max_dataset_bytes", b"_max_dataset_bytes", "_max_job_cpus", b"_max_job_cpus", "_max_job_memory_bytes", b"_max_job_memory_bytes", "max_active_jobs", b"max_active_jobs", "max_dataset_bytes", b"max_dataset_bytes", "max_job_cpus", b"max_job_cpus", "max_job_memory_bytes", b"max_job_memory_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_active_jobs", b"_max_active_jobs", "_max_concurrent_predictions", b"_max_concurrent_predictions", "_max_dataset_bytes", b"_max_dataset_bytes", "_max_job_cpus", b"_max_job_cpus", "_max_job_memory_bytes", b"_max_job_memory_bytes", "_max_predictions_per_second", b"_max_predictions_per_second", "max_active_jobs", b"max_active_jobs", "max_concurrent_predictions", b"max_concurrent_predictions", "max_dataset_bytes", b"max_dataset_bytes", "max_job_cpus", b"max_job_cpus", "max_job_memory_bytes", b"max_job_memory_bytes", "max_predictions_per_second", b"max_predictions_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_active_jobs: _TypeAlias = _typing.Literal["max_active_jobs"]  # noqa: Y015
     _WhichOneofArgType__max_active_jobs: _TypeAlias = _typing.Literal["_max_active_jobs", b"_max_active_jobs"]  # noqa: Y015
+    _WhichOneofReturnType__max_concurrent_predictions: _TypeAlias = _typing.Literal["max_concurrent_predictions"]  # noqa: Y015
+    _WhichOneofArgType__max_concurrent_predictions: _TypeAlias = _typing.Literal["_max_concurrent_predictions", b"_max_concurrent_predictions"]  # noqa: Y015
     _WhichOneofReturnType__max_dataset_bytes: _TypeAlias = _typing.Literal["max_dataset_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_dataset_bytes: _TypeAlias = _typing.Literal["_max_dataset_bytes", b"_max_dataset_bytes"]  # noqa: Y015
     _WhichOneofReturnType__max_job_cpus: _TypeAlias = _typing.Literal["max_job_cpus"]  # noqa: Y015
     _WhichOneofArgType__max_job_cpus: _TypeAlias = _typing.Literal["_max_job_cpus", b"_max_job_cpus"]  # noqa: Y015
     _WhichOneofReturnType__max_job_memory_bytes: _TypeAlias = _typing.Literal["max_job_memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__max_job_memory_bytes: _TypeAlias = _typing.Literal["_max_job_memory_bytes", b"_max_job_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_predictions_per_second: _TypeAlias = _typing.Literal["max_predictions_per_second"]  # noqa: Y015
+    _WhichOneofArgType__max_predictions_per_second: _TypeAlias = _typing.Literal["_max_predictions_per_second", b"_max_predictions_per_second"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_active_jobs) -> _WhichOneofReturnType__max_active_jobs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_predictions) -> _WhichOneofReturnType__max_concurrent_predictions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_dataset_bytes) -> _WhichOneofReturnType__max_dataset_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_job_cpus) -> _WhichOneofReturnType__max_job_cpus | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_job_memory_bytes) -> _WhichOneofReturnType__max_job_memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_predictions_per_second) -> _WhichOneofReturnType__max_predictions_per_second | None: ...
 
 Global___Quota: _TypeAlias = Quota  # noqa: Y015
 

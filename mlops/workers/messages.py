@@ -72,9 +72,14 @@ def decode(body: bytes) -> Message:
 
 def receive(connection: socket.socket) -> Message | None:
     """The next message, or None once the other side has closed. Blocks."""
-    header = _exactly(connection, LENGTH.size)
-    body = header and _exactly(connection, LENGTH.unpack(header)[0])
+    body = receive_frame(connection)
     return decode(body) if body else None
+
+
+def receive_frame(connection: socket.socket) -> bytes | None:
+    """The next message as it came, without its length, or None once the other side has closed. Blocks."""
+    header = _exactly(connection, LENGTH.size)
+    return header and _exactly(connection, LENGTH.unpack(header)[0])
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes | None:

@@ -53,8 +53,12 @@ class Child:
 
     async def receive(self) -> Message:
         """The child's next message. Raises asyncio.IncompleteReadError or ConnectionError where it is gone."""
+        return decode(await self.receive_frame())
+
+    async def receive_frame(self) -> bytes:
+        """The child's next message as it came, without its length. Raises as `receive`."""
         header = await self._reader.readexactly(LENGTH.size)
-        return decode(await self._reader.readexactly(LENGTH.unpack(header)[0]))
+        return await self._reader.readexactly(LENGTH.unpack(header)[0])
 
     def stop(self) -> None:
         """Asks the child to stop; Python code sees an exception, C code sees nothing."""
@@ -77,8 +81,10 @@ class Child:
 class Nursery:
     """Starts the template process, and starts it again should it die."""
 
-    def __init__(self, preload: Sequence[str]) -> None:
+    def __init__(self, preload: Sequence[str], *, program: str = "mlops.workers.child") -> None:
+        """preload: modules that children find imported. program: the module whose `serve` a child runs."""
         self._preload = tuple(preload)
+        self._program = program
         self._starting = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -134,7 +140,7 @@ class Nursery:
             await asyncio.to_thread(_end, self._process)
         control, theirs = socket.socketpair()
         with theirs:
-            process = self._process = _launch(theirs, self._preload)
+            process = self._process = _launch(theirs, self._preload, self._program)
         control.setblocking(False)
         self._control = control
         self._received.clear()
@@ -195,14 +201,14 @@ class Nursery:
             self._bury(number, -signal.SIGKILL)
 
 
-def _launch(control: socket.socket, preload: Sequence[str]) -> subprocess.Popen[bytes]:
+def _launch(control: socket.socket, preload: Sequence[str], program: str) -> subprocess.Popen[bytes]:
     """The template, in a session of its own, so that Ctrl-C is the worker's alone."""
-    program = (
+    code = (
         f"import sys; sys.path[:] = {sys.path!r}; "
-        f"from mlops.workers.template import main; main({control.fileno()}, {tuple(preload)!r})"
+        f"from mlops.workers.template import main; main({control.fileno()}, {tuple(preload)!r}, {program!r})"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", code],
         stdin=subprocess.DEVNULL,
         env=os.environ | ENVIRONMENT,
         pass_fds=[control.fileno()],

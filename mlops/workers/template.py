@@ -63,27 +63,28 @@ class Op(IntEnum):
     EXITED = 6
 
 
-def main(control_fd: int, preload: Sequence[str]) -> None:
-    """Runs the template on an inherited socket, until the worker closes it."""
+def main(control_fd: int, preload: Sequence[str], program: str) -> None:
+    """Runs the template on an inherited socket, until the worker closes it. Children run the module's `serve`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the worker says when to go
     os.dup2(2, 1)  # what an estimator prints is no output of the worker
     logging.basicConfig(format="%(asctime)s %(levelname)s child %(process)d: %(message)s", level=logging.INFO)
-    for name in preload:
+    for name in (*preload, program):
         importlib.import_module(name)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     # Collecting a child's garbage would otherwise touch, and so copy, every page that it shares with us.
     gc.collect()
     gc.freeze()
-    Template(socket.socket(fileno=control_fd)).run()
+    Template(socket.socket(fileno=control_fd), program).run()
 
 
 class Template:
     """Forks children on demand, and buries them."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, program: str) -> None:
         from threadpoolctl import ThreadpoolController
 
+        self._program = program
         self._libraries = ThreadpoolController()
         self._control = control
         self._received = bytearray()
@@ -153,8 +154,6 @@ class Template:
         self._send(Op.SPAWNED, child, pid)
 
     def _become_child(self, connection: int, template: int) -> None:
-        from mlops.workers import child
-
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
@@ -166,7 +165,7 @@ class Template:
         self._selector.close()
         for end in (self._control, self._wake, self._waker):
             end.close()
-        child.serve(socket.socket(fileno=connection), self._libraries)
+        importlib.import_module(self._program).serve(socket.socket(fileno=connection), self._libraries)
 
     def _bury(self) -> None:
         """Reaps what died. A child's number stays taken until its group is killed, so that no stranger is hit."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -31,6 +32,9 @@ class Load:
     answered: int = 0
     errors: list[MlopsError] = field(default_factory=list)
     wrong: int = 0
+
+    def has_answered(self, more_than: int) -> bool:
+        return self.answered > more_than
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def test_each_tenant_has_children_of_its_own(pair: tuple[OnlineGateway, list[Run
     hosts[1].kill()
     counts = []
     for tenant in ("acme", "globex", "acme"):
-        wait_until(lambda name=tenant: _answers(online, name))
+        wait_until(partial(_answers, online, tenant))
         counts.append(len(hosts[0].children()))
     assert counts == [1, 2, 2]
     hosts[1].start()
@@ -105,12 +109,12 @@ def test_a_killed_child_costs_at_most_what_it_held_and_is_replaced(
 ) -> None:
     online, hosts = pair
     with load(online, "acme", model) as seen:
-        wait_until(lambda: seen.answered > 50)
+        wait_until(partial(seen.has_answered, 50))
         for host in hosts:
             for child in host.children():
                 child.kill()
         before = seen.answered
-        wait_until(lambda: seen.answered > before + 100)
+        wait_until(partial(seen.has_answered, before + 100))
     assert len(seen.errors) <= CLIENTS
     assert all(error.retryable for error in seen.errors), seen.errors
 
@@ -121,14 +125,14 @@ def test_a_killed_host_fails_no_request_where_another_one_is(
     online, hosts = pair
     for victim in hosts:
         with load(online, "acme", model) as seen:
-            wait_until(lambda load=seen: load.answered > 50)
+            wait_until(partial(seen.has_answered, 50))
             victim.kill()
             before = seen.answered
-            wait_until(lambda load=seen, mark=before: load.answered > mark + 100)
+            wait_until(partial(seen.has_answered, before + 100))
         assert not seen.errors
         victim.start()
         victim.wait_ready()
-        wait_until(lambda host=victim: _connected(online, host))
+        wait_until(partial(_connected, online, victim))
 
 
 def test_the_only_host_that_is_killed_costs_what_it_held_and_serves_again_when_it_is_back(
@@ -137,12 +141,12 @@ def test_the_only_host_that_is_killed_costs_what_it_held_and_serves_again_when_i
     online, hosts = pair
     hosts[1].kill()
     with load(online, "acme", model) as seen:
-        wait_until(lambda: seen.answered > 50)
+        wait_until(partial(seen.has_answered, 50))
         hosts[0].kill()
         killed = time.monotonic()
         hosts[0].start()
         before = seen.answered
-        wait_until(lambda: seen.answered > before + 100, 40.0)
+        wait_until(partial(seen.has_answered, before + 100), 40.0)
     assert all(error.retryable for error in seen.errors), seen.errors
     # A caller is told soon enough that nobody is there.
     assert len(seen.errors) <= CLIENTS * (2 + (time.monotonic() - killed) / 5)

@@ -41,7 +41,7 @@ async def test_gateways_that_start_at_once_migrate_an_empty_database_once(empty_
         await asyncio.gather(*(migrate(empty_database_url) for _ in range(6)))
     await migrate(empty_database_url)
     async with Database.open(empty_database_url) as database, database.read() as session:
-        assert (await session.scalars(text("SELECT version_num FROM alembic_version"))).all() == ["0001"]
+        assert (await session.scalars(text("SELECT version_num FROM alembic_version"))).all() == ["0002"]
 
 
 async def test_sqlite_keeps_a_write_ahead_log_and_checks_its_foreign_keys(template_sqlite: Path) -> None:

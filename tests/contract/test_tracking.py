@@ -376,6 +376,23 @@ async def test_versions_are_listed_newest_first_in_pages(tracking: Tracking, ten
     assert model.created_at <= model.updated_at
 
 
+async def test_an_alias_is_set_moved_and_removed(tracking: Tracking, tenant: str, files: ModelFiles) -> None:
+    for index in range(2):
+        await register(tracking, tenant, files, f"train-{index}")
+    for version in (1, 2):
+        await tracking.set_alias(tenant, "churn", "champion", version)
+        assert (await tracking.find_version(tenant, "churn", "champion")).version == version
+        assert (await tracking.get_model(tenant, "churn")).aliases == {"champion": version}
+    for _ in range(2):
+        await tracking.delete_alias(tenant, "churn", "champion")
+        assert (await tracking.get_model(tenant, "churn")).aliases == {}
+    for name, version in (("churn", 3), ("other", 1)):
+        with pytest.raises(NotFound):
+            await tracking.set_alias(tenant, name, "champion", version)
+    with pytest.raises(NotFound):
+        await tracking.delete_alias(tenant, "other", "champion")
+
+
 async def test_what_is_not_there_is_not_found(tracking: Tracking, tenant: str, files: ModelFiles) -> None:
     await register(tracking, tenant, files)
     for which in (2, "champion"):

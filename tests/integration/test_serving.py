@@ -35,7 +35,7 @@ from mlops.errors import (
 )
 from mlops.tenants.store import TenantStore
 from mlops.tenants.tenant import Role
-from mlops.v1 import models_pb2, serving_pb2
+from mlops.v1 import models_pb2, models_pb2_grpc, serving_pb2
 from mlops.v1 import open_inference_pb2 as oip
 from mlops.wire.link import LENGTH, framed
 from mlops.wire.status import from_rpc_error, from_status, retry_after_seconds
@@ -188,7 +188,9 @@ def test_a_host_refuses_an_order_that_leads_out_of_its_tenant(online: OnlineGate
     async def ask(tenant: str, model_id: str) -> MlopsError:
         reader, writer = await asyncio.open_connection("127.0.0.1", online.host.port)
         model = serving_pb2.StagedModel(tenant=tenant, model_id=model_id)
-        order = serving_pb2.PredictOrder(model=model, methods=[1], row_count=1, is_matrix=True)
+        order = serving_pb2.PredictOrder(
+            model=model, methods=[models_pb2.PREDICT_METHOD_PREDICT], row_count=1, is_matrix=True
+        )
         writer.write(framed(serving_pb2.Order(id=1, seconds=5.0, predict=order)))
         size = LENGTH.unpack(await reader.readexactly(LENGTH.size))[0]
         reply = serving_pb2.Reply.FromString(await reader.readexactly(size))
@@ -312,7 +314,7 @@ def test_open_inference_describes_a_model(online: OnlineGateway, churn: Any) -> 
     assert caller.infer("ServerMetadata", oip.ServerMetadataRequest()).name == "mlops"
     assert caller.infer("ModelReady", oip.ModelReadyRequest(name="churn")).ready
     found = caller.infer("ModelMetadata", oip.ModelMetadataRequest(name="churn", version="1"))
-    assert (found.platform, list(found.versions)[0]) == ("sklearn", "1")
+    assert (found.platform, next(iter(found.versions))) == ("sklearn", "1")
     assert [(one.name, one.datatype, list(one.shape)) for one in found.inputs] == [
         (name, "FP64", [-1]) for name in ("a", "b", "c")
     ]
@@ -358,7 +360,7 @@ def test_a_rate_and_a_number_at_a_time_are_limits_of_the_tenant(online: OnlineGa
         wait_until(at_once)
     finally:
         online.gateway.run(
-            tenants.update("acme", quota={"max_predictions_per_second": 10_000, "max_concurrent_predictions": 512})
+            tenants.update("acme", quota={"max_predictions_per_second": 10_000, "max_concurrent_predictions": 256})
         )
         wait_until(lambda: _works(caller, request))
 
@@ -380,7 +382,9 @@ def test_the_callers_deadline_is_kept_and_the_next_prediction_is_not_hurt(online
     caller.models("Predict", predict_request("slow", NUMBERS.head(1)))
     begun = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        caller.stubs["Models"].Predict(predict_request("slow", table), metadata=caller.metadata, timeout=0.3)
+        models_pb2_grpc.ModelsStub(caller.channel).Predict(
+            predict_request("slow", table), metadata=caller.metadata, timeout=0.3
+        )
     assert time.monotonic() - begun < 2.0
     assert isinstance(from_rpc_error(caught.value), DeadlineExceeded)
     caller.models("Predict", predict_request("slow", NUMBERS.head(1)))
@@ -516,7 +520,7 @@ def test_a_stopped_host_finishes_what_it_holds_and_takes_nothing_new(tmp_path: P
         online.register("acme", "slow", slow, NUMBERS)
         caller = online.caller()
         caller.models("Predict", predict_request("slow", NUMBERS.head(1)))
-        under_way = caller.stubs["Models"].Predict.future(
+        under_way = models_pb2_grpc.ModelsStub(caller.channel).Predict.future(
             predict_request("slow", table), metadata=caller.metadata, timeout=20
         )
         child = hosts[0].children()[0]
@@ -531,7 +535,7 @@ def test_a_stopped_host_finishes_what_it_holds_and_takes_nothing_new(tmp_path: P
 
 def refused_within(caller: Caller, request: Any) -> MlopsError:
     with pytest.raises(grpc.RpcError) as caught:
-        caller.stubs["Models"].Predict(request, metadata=caller.metadata, timeout=8)
+        models_pb2_grpc.ModelsStub(caller.channel).Predict(request, metadata=caller.metadata, timeout=8)
     return from_rpc_error(caught.value)
 
 

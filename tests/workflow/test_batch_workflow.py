@@ -61,9 +61,7 @@ async def workers(client: Client, ledger: Ledger, *, count: int = 5) -> AsyncIte
 
 
 async def run(client: Client, job: BatchJob) -> BatchOutcome:
-    handle = await client.start_workflow(
-        BatchInferenceWorkflow.run, job, id=job.job_id, task_queue=names.IO_QUEUE
-    )
+    handle = await client.start_workflow(BatchInferenceWorkflow.run, job, id=job.job_id, task_queue=names.IO_QUEUE)
     outcome: BatchOutcome = await asyncio.wait_for(handle.result(), 60)
     return outcome
 
