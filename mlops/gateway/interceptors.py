@@ -39,9 +39,10 @@ MAX_REQUEST_BYTES = {
     "Predict": 16 * MIB,
     "ModelInfer": 16 * MIB,
 }
-# Predictions: their servicers are told how long the caller waits; figures count them, so that those that go well leave
-# no line in the log; and their values, which nobody stores, may hold any bytes.
+# Predictions: their servicers are told how long the caller waits; figures count them, so that those that go well or
+# are shed leave no line in the log; and their values, which nobody stores, may hold any bytes.
 PREDICTIONS = frozenset({"Predict", "ModelInfer"})
+COUNTED_ONLY = frozenset({"OK", Code.RESOURCE_EXHAUSTED})
 OTHER_REQUEST_BYTES = MIB // 4
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -184,7 +185,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001  # the one place where unknown errors end, logged with their traceback
             await _abort(context, call, _incident(call, error))
         finally:
-            if call.code != "OK" or method.name not in PREDICTIONS:
+            if method.name not in PREDICTIONS or call.code not in COUNTED_ONLY:
                 _write_log(call)
 
     async def _still_valid(self, call: _Call) -> None:

@@ -18,13 +18,14 @@ from mlops.client import JobHandle
 from mlops.jobs.job import JobState
 from mlops.tenants.tenant import TenantState
 from mlops.tracking.credentials import Account
-from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, tenants_pb2
+from mlops.v1 import datasets_pb2, jobs_pb2, models_pb2, open_inference_pb2, tenants_pb2
 from mlops.wire.status import DETAILS_TRAILER
 from tests.fixtures.gateway import Caller
 from tests.fixtures.stack import RunningStack
 
 FILES = {"Jobs": jobs_pb2, "Datasets": datasets_pb2, "Models": models_pb2, "Tenants": tenants_pb2}
 SERVICES = {name: file.DESCRIPTOR.services_by_name[name] for name, file in FILES.items()}
+SERVICES["GRPCInferenceService"] = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 CSV = b"pay,age,level\n" + b"".join(b"%d,%d,%s\n" % (i * 37 % 101, i % 60, b"xy"[i % 2 : i % 2 + 1]) for i in range(80))
 WAIT_SECONDS = 150
 # It fits until it is told to stop: these rows never converge.
@@ -81,6 +82,16 @@ def submission(dataset: str) -> jobs_pb2.SubmitTrainingRequest:
     return jobs_pb2.SubmitTrainingRequest(request_id="intruding", spec=training(dataset))
 
 
+def prediction(**which: Any) -> models_pb2.PredictRequest:
+    columns = [models_pb2.FrameColumn(name=name, doubles=models_pb2.Doubles(values=[30.0])) for name in ("pay", "age")]
+    return models_pb2.PredictRequest(rows=models_pb2.Frame(columns=columns), **which)
+
+
+def inference(**which: Any) -> open_inference_pb2.ModelInferRequest:
+    rows = open_inference_pb2.ModelInferRequest.InferInputTensor(name="rows", datatype="FP64", shape=[1, 2])
+    return open_inference_pb2.ModelInferRequest(inputs=[rows], raw_input_contents=[b"\0" * 16], **which)
+
+
 # What names something, of every RPC that takes a name.
 CASES = [
     Case(service="Jobs", method="GetJob", thing="job", request=lambda it: jobs_pb2.GetJobRequest(job_id=it)),
@@ -128,6 +139,27 @@ CASES = [
         request=lambda it: models_pb2.GetModelVersionRequest(name=it, alias="champion"),
     ),
     *(
+        Case(service="Models", method=method, thing="model", request=request)
+        for method, request in (
+            ("Predict", lambda it: prediction(model=it)),
+            ("Predict", lambda it: prediction(model=it, version=1)),
+            ("Predict", lambda it: prediction(model=it, alias="champion")),
+            ("SetModelAlias", lambda it: models_pb2.SetModelAliasRequest(name=it, alias="mine", version=1)),
+            ("DeleteModelAlias", lambda it: models_pb2.DeleteModelAliasRequest(name=it, alias="champion")),
+            ("GetTraffic", lambda it: models_pb2.GetTrafficRequest(model=it)),
+            ("SetTraffic", lambda it: models_pb2.SetTrafficRequest(model=it)),
+            ("GetServingFigures", lambda it: models_pb2.GetServingFiguresRequest(model=it)),
+        )
+    ),
+    *(
+        Case(service="GRPCInferenceService", method=method, thing="model", request=request)
+        for method, request in (
+            ("ModelInfer", lambda it: inference(model_name=it)),
+            ("ModelInfer", lambda it: inference(model_name=it, model_version="1")),
+            ("ModelMetadata", lambda it: open_inference_pb2.ModelMetadataRequest(name=it)),
+        )
+    ),
+    *(
         Case(service="Tenants", method=method, thing="slug", request=request)
         for method, request in (
             ("CreateTenant", lambda it: tenants_pb2.CreateTenantRequest(slug=it)),
@@ -155,6 +187,11 @@ NAMELESS = {
     ("Datasets", "UploadDataset"),
     ("Models", "ListModels"),
     ("Tenants", "ListTenants"),
+    ("GRPCInferenceService", "ServerLive"),
+    ("GRPCInferenceService", "ServerReady"),
+    ("GRPCInferenceService", "ServerMetadata"),
+    # What is another's is not ready, as what is no one's: no error tells of it (test_serving.py).
+    ("GRPCInferenceService", "ModelReady"),
 }
 
 

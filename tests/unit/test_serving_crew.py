@@ -197,8 +197,36 @@ async def test_a_crash_costs_the_batch_that_the_child_held_and_the_others_go_on_
 async def test_a_child_that_dies_while_it_is_idle_is_replaced_at_once() -> None:
     team = Team()
     child = await team.warm()
+    [servant] = team.crew.servants
+    servant._born_at -= 10.0
     child.exited.set_result(-signal.SIGKILL)
     await until(lambda: len(team.children) == 2)
+
+
+async def test_children_that_die_at_once_are_not_forked_again_and_again() -> None:
+    team = Team()
+    child = await team.warm()
+    child.exited.set_result(-signal.SIGKILL)
+    await asyncio.sleep(0.05)
+    assert len(team.children) == 1
+    assert await team.ask(b"x") == b"x"
+
+
+async def test_those_that_nobody_waits_for_take_no_place_in_the_queue() -> None:
+    team = Team(max_queued_per_model=2)
+    child = await team.warm()
+    child.may_answer.clear()
+    first = asyncio.ensure_future(team.ask(b"first"))
+    await until(lambda: child.batches)
+    late = [asyncio.ensure_future(team.ask(b"late", seconds=0.01)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    last = asyncio.ensure_future(team.ask(b"last"))
+    await asyncio.sleep(0)
+    child.may_answer.set()
+    assert [await first, await last] == [b"first", b"last"]
+    for request in late:
+        with pytest.raises(DeadlineExceeded):
+            await request
 
 
 async def test_a_prediction_that_hangs_is_stopped_and_its_child_with_it() -> None:

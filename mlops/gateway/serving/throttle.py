@@ -49,9 +49,7 @@ class Throttle:
         async def look_up(tenant: str, last: Quota | None) -> Quota:
             return await tenants.quota(tenant)
 
-        self._quotas: Kept[str, Quota] = Kept(
-            look_up, fresh=timedelta(seconds=1), stale=timedelta(seconds=2)
-        )
+        self._quotas: Kept[str, Quota] = Kept(look_up, fresh=timedelta(seconds=1), stale=timedelta(seconds=2))
         self._clock = clock
         self._meters: LRUCache[str, Meter] = LRUCache(TENANTS)
 

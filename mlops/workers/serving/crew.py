@@ -32,6 +32,8 @@ from mlops.workers.serving.servant import Servant
 
 # Where a full lane asks its callers to come again.
 SHED_RETRY_SECONDS = 0.2
+# A child that dies younger, without work, is not replaced before there is some.
+STEADY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class Crew:
         self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -79,6 +82,8 @@ class Crew:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key=key)
+        if len(lane.waiting) >= self._settings.max_queued_per_model:
+            lane.drop_dead(self._loop.time())
         if len(lane.waiting) >= self._settings.max_queued_per_model:
             raise QuotaExceeded(
                 f"{len(lane.waiting)} requests wait for this model, which is as many as may",
@@ -135,10 +140,10 @@ class Crew:
         return None
 
     def _look_again(self, at: float) -> None:
-        if self._timer is None or self._timer.cancelled() or self._timer.when() > at:
+        if self._timer is None or self._timer_at > at:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(at, self._timed)
+            self._timer, self._timer_at = self._loop.call_at(at, self._timed), at
 
     def _timed(self) -> None:
         self._timer = None
@@ -168,8 +173,9 @@ class Crew:
     def _lost(self, servant: Servant) -> None:
         self.servants.remove(servant)
         servant.hang_up()
-        # Another takes the place of one that died, whether or not somebody waits.
-        if self._lanes or not (self.servants or servant.was_dismissed):
+        # Another takes the place of one that died, whether or not somebody waits; but not again and again.
+        is_wanted = not (self.servants or servant.was_dismissed) and servant.age_seconds > STEADY_SECONDS
+        if self._lanes or is_wanted:
             self._grow()
 
     # --- a batch -------------------------------------------------------------------------------

@@ -77,6 +77,6 @@ class Lane:
         return batch
 
     def drop_dead(self, now: float) -> None:
-        """Forgets those at the front that nobody waits for."""
-        while self.waiting and self.waiting[0].is_dead(now):
-            self.waiting.popleft()
+        """Forgets those that nobody waits for."""
+        if any(request.is_dead(now) for request in self.waiting):
+            self.waiting = deque(request for request in self.waiting if not request.is_settled)

@@ -28,12 +28,18 @@ class Servant:
         self.held_bytes = memory.own_bytes(child.pid)
         self.used_at = asyncio.get_running_loop().time()
         self._child = child
+        self._born_at = self.used_at
         self._verdict: errors.MlopsError | None = None
 
     @property
     def is_gone(self) -> bool:
         """Whether the process has ended, or is about to."""
         return self._verdict is not None or self._child.exited.done()
+
+    @property
+    def age_seconds(self) -> float:
+        """How long it has been there."""
+        return asyncio.get_running_loop().time() - self._born_at
 
     @property
     def exited(self) -> asyncio.Future[int]:

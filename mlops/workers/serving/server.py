@@ -29,7 +29,8 @@ async def run(settings: ServingSettings) -> None:
     host = Host(settings, ModelFiles(store, HostCache(settings.scratch_dir / "cache", settings.cache_bytes)))
     connections = Connections(host)
     status = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs do not know it
-    server = grpc.aio.server()
+    # A second host on the same port is a mistake, and is told so.
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     try:
         await host.start()
