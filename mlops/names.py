@@ -203,7 +203,6 @@ def step_key(tenant: str, job: str, step: str, file: str) -> str:
     return f"{step_prefix(tenant, job, step)}/{file}"
 
 
-
 def batch_input_prefix(tenant: str, job: str) -> str:
     """What a batch job took from its URI: gone once the result is committed."""
     return f"{job_prefix(tenant, job)}/input"

@@ -93,8 +93,8 @@ class Batches:
         check_batch(spec)
         if spec.uri is not None:
             await self._check_source(tenant, spec.uri)
-        quota, dataset = await asyncio.gather(self._quotas.of(tenant), self._dataset(tenant, spec))
         version = await self._repository.resolve(tenant, spec.model, spec.version or spec.alias)
+        quota, dataset = await asyncio.gather(self._quotas.of(tenant), self._dataset(tenant, spec))
         staged = await self._repository.stage(tenant, version)
         return await asyncio.to_thread(
             resolve_batch,

@@ -150,8 +150,8 @@ class JobsServicer:
 
     def DownloadResult(self, request, context):
         """Streams the files of a batch job's result, each as a header and its bytes.
-        NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
-        result, or nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has not succeeded; readers see all of a result, or nothing.
+        INVALID_ARGUMENT: more files to skip than there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -66,8 +66,8 @@ class JobsStub:
     """
     DownloadResult: _grpc.UnaryStreamMultiCallable[_jobs_pb2.DownloadResultRequest, _jobs_pb2.DownloadResultResponse]
     """Streams the files of a batch job's result, each as a header and its bytes.
-    NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
-    result, or nothing.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it has not succeeded; readers see all of a result, or nothing.
+    INVALID_ARGUMENT: more files to skip than there are.
     """
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]
     """Returns a job with its plan, its steps' progress, its result or its failure.
@@ -129,8 +129,8 @@ class JobsAsyncStub(JobsStub):
     """
     DownloadResult: _aio.UnaryStreamMultiCallable[_jobs_pb2.DownloadResultRequest, _jobs_pb2.DownloadResultResponse]  # type: ignore[assignment]
     """Streams the files of a batch job's result, each as a header and its bytes.
-    NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
-    result, or nothing.
+    NOT_FOUND: no such job. FAILED_PRECONDITION: it has not succeeded; readers see all of a result, or nothing.
+    INVALID_ARGUMENT: more files to skip than there are.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.GetJobResponse]  # type: ignore[assignment]
     """Returns a job with its plan, its steps' progress, its result or its failure.
@@ -225,8 +225,8 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.DownloadResultResponse], _abc.AsyncIterator[_jobs_pb2.DownloadResultResponse]]:
         """Streams the files of a batch job's result, each as a header and its bytes.
-        NOT_FOUND: no such job, or it has no such files. FAILED_PRECONDITION: it has not succeeded; readers see all of a
-        result, or nothing.
+        NOT_FOUND: no such job. FAILED_PRECONDITION: it has not succeeded; readers see all of a result, or nothing.
+        INVALID_ARGUMENT: more files to skip than there are.
         """
 
     @_abc_1.abstractmethod

@@ -16,7 +16,7 @@ from mlops.gateway.scheduler import Scheduler
 from mlops.jobs.job import JobFilter, JobState, StepState
 from mlops.workers.tenancy import served_tenants
 from tests.fixtures.activities import Ledger, failing, until_cancelled
-from tests.fixtures.scheduler import FINGERPRINT, a_plan, a_tenant, listed, submit, watched, workers
+from tests.fixtures.scheduler import a_plan, a_tenant, listed, submit, watched, workers
 
 
 async def test_a_job_is_submitted_watched_and_read(scheduler: Scheduler, temporal: Client, tenant: str) -> None:

@@ -82,6 +82,11 @@ def submission(dataset: str) -> jobs_pb2.SubmitTrainingRequest:
     return jobs_pb2.SubmitTrainingRequest(request_id="intruding", spec=training(dataset))
 
 
+def batch(model: str) -> jobs_pb2.BatchInferenceSpec:
+    """Over the table that the model's owner trained it on."""
+    return jobs_pb2.BatchInferenceSpec(model=model, dataset=model.replace("pay-", "salaries-"))
+
+
 def prediction(**which: Any) -> models_pb2.PredictRequest:
     columns = [models_pb2.FrameColumn(name=name, doubles=models_pb2.Doubles(values=[30.0])) for name in ("pay", "age")]
     return models_pb2.PredictRequest(rows=models_pb2.Frame(columns=columns), **which)
@@ -137,6 +142,24 @@ CASES = [
         method="GetModelVersion",
         thing="model",
         request=lambda it: models_pb2.GetModelVersionRequest(name=it, alias="champion"),
+    ),
+    *(
+        Case(service="Jobs", method=method, thing=thing, request=request)
+        for thing in ("job", "busy_job")
+        for method, request in (
+            ("RetryJob", lambda it: jobs_pb2.RetryJobRequest(job_id=it)),
+            ("DownloadResult", lambda it: jobs_pb2.DownloadResultRequest(job_id=it)),
+        )
+    ),
+    *(
+        Case(service="Jobs", method=method, thing="model", request=request)
+        for method, request in (
+            (
+                "SubmitBatchInference",
+                lambda it: jobs_pb2.SubmitBatchInferenceRequest(request_id="intruding-batch", spec=batch(it)),
+            ),
+            ("ValidateBatchInference", lambda it: jobs_pb2.ValidateBatchInferenceRequest(spec=batch(it))),
+        )
     ),
     *(
         Case(service="Models", method=method, thing="model", request=request)
@@ -356,7 +379,12 @@ def test_anothers_thing_answers_as_no_ones_does_and_stays_as_it_is(
 )
 def test_the_owner_is_not_refused_so(case: Case, owner: Side, inside: Caller) -> None:
     """What the cases ask for is there: without this, a typing error in one would look like a wall."""
-    if case.method in {"CancelJob", "DeleteJob", "DeleteDataset", "SubmitTraining"}:
+    if case.method in {"CancelJob", "DeleteJob", "DeleteDataset", "SubmitTraining", "SubmitBatchInference"}:
+        return
+    # A training that has succeeded has nothing to try again, and no files.
+    if case.method in {"RetryJob", "DownloadResult"}:
+        code, _, _ = answered(inside, case.service, case.method, case.request(getattr(owner, case.thing)))
+        assert code in (grpc.StatusCode.OK, grpc.StatusCode.FAILED_PRECONDITION)
         return
     request = case.request(getattr(owner, case.thing))
     if getattr(request, "alias", ""):
@@ -365,6 +393,20 @@ def test_the_owner_is_not_refused_so(case: Case, owner: Side, inside: Caller) ->
     if case.method == "WatchJob":
         assert next(answer) is not None
         answer.cancel()
+
+
+def test_a_batch_with_ones_own_model_reaches_no_dataset_of_another(
+    owner: Side, intruder: Side, outside: Caller
+) -> None:
+    for theirs in (owner.dataset, owner.dataset_name):
+        answers = []
+        for dataset in (theirs, no_ones := like(theirs)):
+            spec = jobs_pb2.BatchInferenceSpec(model=intruder.model, dataset=dataset)
+            request = jobs_pb2.ValidateBatchInferenceRequest(spec=spec)
+            answers.append(answered(outside, "Jobs", "ValidateBatchInference", request))
+        (code, message, _), (_, of_no_one, _) = answers
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert message == of_no_one.replace(no_ones, theirs)
 
 
 def test_lists_show_nothing_of_another(owner: Side, intruder: Side, outside: Caller) -> None:
