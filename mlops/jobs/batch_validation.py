@@ -8,15 +8,11 @@ from mlops.errors import InvalidRequest
 from mlops.jobs.allowlist import nearest
 from mlops.jobs.card import ModelCard, PredictMethod
 from mlops.jobs.dataset import Column, ColumnKind, Dataset
-from mlops.jobs.inference import BatchInferencePlan, BatchInferenceSpec, OnBadRow
+from mlops.jobs.inference import ALL_COLUMNS, MAX_SHARDS, BatchInferencePlan, BatchInferenceSpec, OnBadRow, used_columns
 from mlops.jobs.inputs import fit_columns
 from mlops.jobs.labels import check_labels
 from mlops.jobs.limits import Limits
 from mlops.jobs.model import ModelVersion
-
-# Each leaves a file, and a line in the report.
-MAX_SHARDS = 20_000
-ALL_COLUMNS = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,24 +139,7 @@ def _of_dataset(spec: BatchInferenceSpec, card: ModelCard, dataset: Dataset) -> 
         found["spec.rows_per_shard"] = (
             f"cuts {rows:,} rows into more than {MAX_SHARDS:,} shards; give at least {-(-rows // MAX_SHARDS):,}"
         )
-    used = {*spec.carry, *([] if spec.target is None else [spec.target])}
-    ignored = [] if ALL_COLUMNS in spec.carry else [name for name in fit.ignored if name not in used]
-    return found, warnings_of(fit.filled, ignored)
-
-
-def warnings_of(filled: tuple[str, ...], ignored: list[str]) -> tuple[str, ...]:
-    """What is said of columns that are filled or ignored."""
-    said = []
-    if filled:
-        said.append(f"columns that are not there count as missing in every row: {_listed(filled)}")
-    if ignored:
-        said.append(f"columns that the model does not take are ignored: {_listed(ignored)}")
-    return tuple(said)
-
-
-def _listed(found: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(found[:10])
-    return shown if len(found) <= 10 else f"{shown} and {len(found) - 10} more"
+    return found, fit.warnings(used=used_columns(spec, columns))
 
 
 def _kind(column: Column, rows: int) -> ColumnKind | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -13,6 +14,10 @@ from mlops.jobs.training import Resources
 from mlops.jobs.value import SearchText, Value
 
 MAX_CARRIED = 2000
+# Each shard leaves a file, and a line in the report.
+MAX_SHARDS = 20_000
+# In `carry`: every column of the input.
+ALL_COLUMNS = "*"
 
 
 class OutputFormat(StrEnum):
@@ -94,6 +99,12 @@ class BatchInferencePlan(Value):
     time_limit: timedelta
     max_attempts: int
     labels: dict[str, str]
+
+
+def used_columns(asked: BatchInferenceSpec | BatchInferencePlan, columns: Iterable[str]) -> set[str]:
+    """Which of the input's columns are carried, or scored against."""
+    found = set(columns) if ALL_COLUMNS in asked.carry else set(asked.carry)
+    return found if asked.target is None else found | {asked.target}
 
 
 class ValidatedBatch(Value):

@@ -10,7 +10,7 @@ mistyped    what loses nothing is taken (whole numbers as numbers, booleans as 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mlops.jobs.card import FeatureSpec
 from mlops.jobs.dataset import ColumnKind
@@ -43,6 +43,16 @@ class Fit(Value):
         more = len(self.problems) - len(named)
         return "; ".join(named) + (f"; and {more} more" if more > 0 else "")
 
+    def warnings(self, *, used: Collection[str] = ()) -> tuple[str, ...]:
+        """What is allowed but probably not meant; columns that have another use are not ignored."""
+        ignored = [name for name in self.ignored if name not in used]
+        said = []
+        if self.filled:
+            said.append(f"columns that are not there count as missing in every row: {_listed(self.filled)}")
+        if ignored:
+            said.append(f"columns that the model does not take are ignored: {_listed(ignored)}")
+        return tuple(said)
+
 
 def fit_columns(features: Sequence[FeatureSpec], given: Mapping[str, ColumnKind | None]) -> Fit:
     """Holds a table's columns against a model's features, by the rules of this module.
@@ -66,3 +76,8 @@ def fit_columns(features: Sequence[FeatureSpec], given: Mapping[str, ColumnKind 
             problems[feature.name] = f"is {kind.value}: the model takes {feature.kind.value}"
     wanted = {feature.name for feature in features}
     return Fit(problems=problems, filled=tuple(filled), ignored=tuple(name for name in given if name not in wanted))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    more = len(columns) - MAX_NAMED
+    return ", ".join(columns[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

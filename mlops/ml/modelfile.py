@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import skops.io
-from sklearn.base import BaseEstimator
 from skops.io.exceptions import UnsupportedTypeException
 
 from mlops.errors import UnsafeModel
+from mlops.ml.parts import parts_of
 from mlops.ml.trusted import TRUSTED
 
 _MAX_NAMED = 10
@@ -77,25 +76,14 @@ def _strip(model: Any) -> None:
     method in its method's place; predictions use neither, and skops cannot store a cycle. The distributions that a
     randomised search drew from are unsafe to load (see `trusted`); what they were stays as text.
     """
-    waiting, seen = [model], set()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if isinstance(found, BaseEstimator):
-            if getattr(found, "_skl_callbacks", None):
-                found.set_callbacks()
-            if type(found).__name__.startswith("HistGradientBoosting"):
-                vars(found).pop("_scorer", None)
-                vars(found).pop("_raw_predict", None)
-            if hasattr(found, "param_distributions"):
-                found.param_distributions = _described(found.param_distributions)
-            waiting.extend(vars(found).values())
-        elif isinstance(found, dict):
-            waiting.extend(found.values())
-        elif isinstance(found, list | tuple) or (isinstance(found, np.ndarray) and found.dtype == object):
-            waiting.extend(found)
+    for part in parts_of(model):
+        if getattr(part, "_skl_callbacks", None):
+            part.set_callbacks()
+        if type(part).__name__.startswith("HistGradientBoosting"):
+            vars(part).pop("_scorer", None)
+            vars(part).pop("_raw_predict", None)
+        if hasattr(part, "param_distributions"):
+            part.param_distributions = _described(part.param_distributions)
 
 
 def _described(distributions: Any) -> Any:

@@ -7,13 +7,15 @@ forgotten, and column transformers go by positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import FunctionTransformer
+
+from mlops.ml.parts import parts_of
 
 _NAMES = "feature_names_in_"
 _OUTPUT = "_sklearn_output_config"
@@ -59,20 +61,3 @@ def _positions(columns: Any, names: Sequence[str]) -> Any:
 def _edge(edge: Any, names: Sequence[str], last: int) -> Any:
     # A slice of names holds its end.
     return names.index(edge) + last if isinstance(edge, str) else edge
-
-
-def parts_of(model: Any) -> Iterator[BaseEstimator]:
-    """Every estimator inside the model, itself included."""
-    waiting, seen = [model], set()
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen:
-            continue
-        seen.add(id(found))
-        if isinstance(found, BaseEstimator):
-            yield found
-            waiting.extend(vars(found).values())
-        elif isinstance(found, dict):
-            waiting.extend(found.values())
-        elif isinstance(found, list | tuple) or (isinstance(found, np.ndarray) and found.dtype == object):
-            waiting.extend(found)

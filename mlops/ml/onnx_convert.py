@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from mlops.ml.namefree import parts_of
+from mlops.ml.parts import parts_of
 from mlops.ml.onnx_engine import INPUT
 
 

@@ -19,6 +19,7 @@ from mlops import errors
 from mlops.workers import memory
 from mlops.workers.messages import Raised, Task, encode
 from mlops.workers.nursery import Child, Nursery
+from mlops.workers.preload import MODELS
 from mlops.workers.run import KILLED_SECONDS, OnProgress, Run, closed
 
 logger = logging.getLogger(__name__)
@@ -28,26 +29,9 @@ Result = TypeVar("Result")
 
 # What every step needs, imported once and shared by all children.
 PRELOAD = (
-    "sklearn.calibration",
-    "sklearn.cluster",
-    "sklearn.compose",
-    "sklearn.decomposition",
-    "sklearn.ensemble",
-    "sklearn.feature_extraction.text",
-    "sklearn.feature_selection",
-    "sklearn.impute",
+    *MODELS,
     "sklearn.inspection",
-    "sklearn.kernel_approximation",
-    "sklearn.linear_model",
     "sklearn.metrics",
-    "sklearn.model_selection",
-    "sklearn.naive_bayes",
-    "sklearn.neighbors",
-    "sklearn.neural_network",
-    "sklearn.pipeline",
-    "sklearn.preprocessing",
-    "sklearn.svm",
-    "sklearn.tree",
     "mlops.ml.batch.plan",
     "mlops.ml.batch.predict",
     "mlops.ml.batch.summary",

@@ -99,7 +99,7 @@ def test_columns_of_texts_truth_values_and_missing_numbers_arrive_as_the_model_l
     shuffled = rows[["member", "town", "pay"]].assign(noise=1.0)
     response = online.caller().models("Predict", predict_request("pay", shuffled))
     assert np.allclose(columns(response.predictions)["prediction"], model.predict(rows))
-    assert response.warnings == ["column 'noise' was ignored: the model does not take it"]
+    assert response.warnings == ["columns that the model does not take are ignored: noise"]
 
 
 def test_columns_that_do_not_fit_are_named_with_their_paths(online: OnlineGateway, churn: Any) -> None:

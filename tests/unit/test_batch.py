@@ -330,8 +330,8 @@ def test_columns_are_matched_by_name_extra_ones_ignored_and_optional_ones_filled
     report, result = job.run(batch_plan())
     assert result["prediction"].tolist() == job.theirs.predict(frame[FEATURES].assign(c=np.nan)).tolist()
     assert report.warnings == (
-        "taken as missing in every row, since the input lacks them: c",
-        "ignored, since the model does not take them: y, extra",
+        "columns that are not there count as missing in every row: c",
+        "columns that the model does not take are ignored: y, extra",
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mlops.errors import InvalidRequest
-from mlops.jobs.batch_validation import MAX_SHARDS, Resolved, check_batch, resolve_batch
+from mlops.jobs.batch_validation import Resolved, check_batch, resolve_batch
 from mlops.jobs.card import FeatureSpec, LabelType, ModelCard, PredictMethod
 from mlops.jobs.dataset import Column, ColumnKind, DataFormat, Dataset, DatasetProfile
-from mlops.jobs.inference import BatchInferenceSpec, OnBadRow
+from mlops.jobs.inference import MAX_SHARDS, BatchInferenceSpec, OnBadRow
 from mlops.jobs.limits import Limits
 from mlops.jobs.model import ModelVersion
 from mlops.jobs.training import Resources, Task

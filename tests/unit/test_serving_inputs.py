@@ -70,8 +70,8 @@ def test_other_kinds_travel_as_columns_and_what_may_be_missing_is_filled() -> No
     assert member.booleans == b"\x01\x00"
     assert maybe.WhichOneof("content") is None
     assert encoded.warnings == (
-        "column 'extra' was ignored: the model does not take it",
-        "column 'maybe' was filled with missing values",
+        "columns that are not there count as missing in every row: maybe",
+        "columns that the model does not take are ignored: extra",
     )
 
 

@@ -67,8 +67,7 @@ class ModelInputs:
         fit = self._fit(columns, count, path)
         warnings: tuple[str, ...] = ()
         if fit.ignored or fit.filled:
-            warnings = tuple(f"column {name!r} was ignored: the model does not take it" for name in fit.ignored)
-            warnings += tuple(f"column {name!r} was filled with missing values" for name in fit.filled)
+            warnings = fit.warnings()
         if self.takes_matrix:
             data = pb.Rows(count=count, matrix=self._matrix(columns, count))
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlops import errors, names
 from mlops.jobs.card import ModelCard
 from mlops.jobs.dataset import ColumnKind
-from mlops.jobs.inference import BatchInferencePlan, ShardList, ShardRange
+from mlops.jobs.inference import MAX_SHARDS, BatchInferencePlan, ShardList, ShardRange, used_columns
 from mlops.jobs.inputs import Fit, fit_columns
 from mlops.ml.batch import scores
 from mlops.ml.batch.columns import carried, check_names, output_names
@@ -27,7 +27,6 @@ _MEMORY_SHARE = 0.125
 _NUMBER_BYTES = 8
 # A piece of a file is read whole by every shard that has a part in it: one that is not much too long stays whole.
 _WHOLE_UP_TO = 4
-MAX_SHARDS = 100_000
 _MAX_NAMED = 10
 
 
@@ -77,7 +76,7 @@ def plan_shards(call: PlanShardsCall, report: Report) -> ShardList:
         is_converted=laid.path != call.source,
         rows=source.rows,
         shards=shards,
-        warnings=_warnings(plan, fit),
+        warnings=fit.warnings(used=used_columns(plan, source.types)),
     )
 
 
@@ -146,19 +145,3 @@ def _equal(start: int, stop: int, most: int) -> Iterator[ShardRange]:
 def _even(start: int, stop: int, rows: int) -> Iterator[ShardRange]:
     for first in range(start, stop, rows):
         yield ShardRange(start=first, stop=min(first + rows, stop))
-
-
-def _warnings(plan: BatchInferencePlan, fit: Fit) -> tuple[str, ...]:
-    used = {plan.target, *plan.carry}
-    ignored = [] if "*" in used else [name for name in fit.ignored if name not in used]
-    found = []
-    if fit.filled:
-        found.append(f"taken as missing in every row, since the input lacks them: {_listed(fit.filled)}")
-    if ignored:
-        found.append(f"ignored, since the model does not take them: {_listed(ignored)}")
-    return tuple(found)
-
-
-def _listed(columns: Sequence[str]) -> str:
-    more = len(columns) - _MAX_NAMED
-    return ", ".join(columns[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -12,34 +12,13 @@ from mlops.settings import ServingSettings
 from mlops.v1 import serving_pb2 as pb
 from mlops.workers import memory
 from mlops.workers.nursery import Nursery
+from mlops.workers.preload import MODELS
 from mlops.workers.serving.crew import SHED_RETRY_SECONDS, Crew
 from mlops.workers.serving.files import ModelFiles, checked
 from mlops.workers.serving.quarantine import Quarantine
 from mlops.workers.serving.request import Answer, LaneKey, Model, Request
 from mlops.workers.serving.servant import Servant
 
-# What children find imported, beside the program itself.
-PRELOAD = (
-    "sklearn.calibration",
-    "sklearn.cluster",
-    "sklearn.compose",
-    "sklearn.decomposition",
-    "sklearn.ensemble",
-    "sklearn.feature_extraction.text",
-    "sklearn.feature_selection",
-    "sklearn.gaussian_process",
-    "sklearn.impute",
-    "sklearn.kernel_approximation",
-    "sklearn.linear_model",
-    "sklearn.model_selection",
-    "sklearn.naive_bayes",
-    "sklearn.neighbors",
-    "sklearn.neural_network",
-    "sklearn.pipeline",
-    "sklearn.preprocessing",
-    "sklearn.svm",
-    "sklearn.tree",
-)
 PROGRAM = "mlops.workers.serving.child"
 SAMPLE_SECONDS = 0.5
 # What a new child is taken to need before it is measured.
@@ -52,7 +31,7 @@ class Host:
     def __init__(self, settings: ServingSettings, files: ModelFiles) -> None:
         self._settings = settings
         self._files = files
-        self._nursery = Nursery(PRELOAD, program=PROGRAM)
+        self._nursery = Nursery(MODELS, program=PROGRAM)
         self._loop = asyncio.get_running_loop()
         self._quarantine = Quarantine(clock=self._loop.time)
         self._crews: dict[str, Crew] = {}
