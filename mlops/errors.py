@@ -13,7 +13,8 @@
     ├── Unavailable               a service we need is away; the same call may work later
     │   ├── SchedulerUnavailable
     │   ├── StorageUnavailable
-    │   └── TrackingUnavailable
+    │   ├── TrackingUnavailable
+    │   └── ServingUnavailable
     ├── DeadlineExceeded          the caller's own deadline passed
     ├── Cancelled                 the caller went away
     ├── Internal                  a defect of ours; carries an incident id
@@ -178,6 +179,10 @@ class StorageUnavailable(Unavailable):
 
 class TrackingUnavailable(Unavailable):
     """MLflow did not answer."""
+
+
+class ServingUnavailable(Unavailable):
+    """A serving host went away before it answered, or could not be asked: another may answer the same order."""
 
 
 class DeadlineExceeded(MlopsError):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from mlops.ml.parts import parts_of
 from mlops.ml.onnx_engine import INPUT
+from mlops.ml.parts import parts_of
 
 
 def converted(model: Any, features: int, *, is_double: bool) -> bytes:

@@ -79,7 +79,7 @@ def test_a_watch_tells_everything_once_though_the_gateway_dies_under_it(
     succeeded = [step for step, state in told if state is StepState.SUCCEEDED]
     assert sorted(succeeded) == sorted(
         [
-            *(names.FIT_STEP, names.fold_step(0), names.fold_step(1), names.EVALUATE_STEP),
+            *(names.FIT_STEP, names.fold_step(0), names.fold_step(1), names.EXPORT_STEP, names.EVALUATE_STEP),
             *(names.START_RUN_STEP, names.LOG_STEP, names.REGISTER_STEP, names.FINISH_STEP),
         ]
     )

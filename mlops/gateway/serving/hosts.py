@@ -13,8 +13,16 @@ from typing import Self
 import structlog
 from cachetools import LRUCache
 
-from mlops.errors import ChildCrashed, Code, DeadlineExceeded, MlopsError, QuotaExceeded, Unavailable
-from mlops.gateway.serving.link import HostLink, HostLost
+from mlops.errors import (
+    ChildCrashed,
+    Code,
+    DeadlineExceeded,
+    MlopsError,
+    QuotaExceeded,
+    ServingUnavailable,
+    Unavailable,
+)
+from mlops.gateway.serving.link import HostLink
 from mlops.v1 import serving_pb2 as pb
 
 RESOLVE_SECONDS = 5.0
@@ -90,10 +98,10 @@ class Hosts:
                 refused.append(link)
                 crashes += isinstance(error, ChildCrashed)
                 if not _may_retry(error) or len(refused) >= TRIES or crashes >= CRASH_TRIES:
-                    raise _plain(error) from error
+                    raise
                 if isinstance(error, QuotaExceeded) and not self._others(refused):
                     raise
-                if not isinstance(error, HostLost):
+                if not isinstance(error, ServingUnavailable):
                     await asyncio.sleep(PAUSE_SECONDS)
 
     async def _next(self, model: pb.StagedModel, refused: Sequence[HostLink], left: float) -> HostLink:
@@ -172,8 +180,3 @@ def _weight(key: tuple[str, str], address: tuple[str, int]) -> bytes:
 
 def _may_retry(error: MlopsError) -> bool:
     return error.retryable and error.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
-
-
-def _plain(error: MlopsError) -> MlopsError:
-    """What the caller is told: which host it was is no matter of theirs."""
-    return Unavailable(error.message) if isinstance(error, HostLost) else error

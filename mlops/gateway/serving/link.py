@@ -11,7 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from mlops.errors import MlopsError, Unavailable
+from mlops.errors import MlopsError, ServingUnavailable, Unavailable
 from mlops.v1 import serving_pb2 as pb
 from mlops.wire.link import Link
 from mlops.wire.status import from_status
@@ -23,10 +23,6 @@ ASK_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
-
-
-class HostLost(Unavailable):
-    """The host went away before it answered, or could not be asked: another one may answer the same order."""
 
 
 class HostLink:
@@ -55,10 +51,10 @@ class HostLink:
     async def ask(self, order: pb.Order, seconds: float) -> pb.Reply:
         """Sends an order, whose `id` and `seconds` are set here, and waits for the reply.
 
-        Raises HostLost, TimeoutError after `seconds`, and what the host answered.
+        Raises ServingUnavailable, TimeoutError after `seconds`, and what the host answered.
         """
         if self._link is None or not self._link.is_open:
-            raise HostLost("the serving host is away")
+            raise ServingUnavailable("the serving host is away")
         number = order.id = next(self._numbers)
         order.seconds = seconds
         loop = asyncio.get_running_loop()
@@ -69,7 +65,7 @@ class HostLink:
             try:
                 self._link.send(order)
             except Unavailable as error:
-                raise HostLost(f"the serving host cannot be asked: {error}") from error
+                raise ServingUnavailable(f"the serving host cannot be asked: {error}") from error
             reply = await future
         except (asyncio.CancelledError, TimeoutError):
             # Nobody waits for it any more: the host need not compute it.
@@ -143,7 +139,7 @@ class HostLink:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
-                future.set_exception(HostLost("the serving host went away before it answered"))
+                future.set_exception(ServingUnavailable("the serving host went away before it answered"))
 
 
 def _expire(future: asyncio.Future[pb.Reply]) -> None:
