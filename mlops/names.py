@@ -208,14 +208,14 @@ def batch_input_prefix(tenant: str, job: str) -> str:
     return f"{job_prefix(tenant, job)}/input"
 
 
-def batch_input_key(tenant: str, job: str) -> str:
-    """The file at the URI, as it was."""
-    return f"{batch_input_prefix(tenant, job)}/source"
+def batch_input_key(tenant: str, job: str, plan_sha256: str) -> str:
+    """The file at the URI, as it was. By the plan too: a host's cache may outlive a tenant, whose slug another takes."""
+    return f"{batch_input_prefix(tenant, job)}/{plan_sha256[:32]}/source"
 
 
-def batch_data_key(tenant: str, job: str) -> str:
+def batch_data_key(tenant: str, job: str, plan_sha256: str) -> str:
     """The canonical Arrow file of an input whose format has no types."""
-    return f"{batch_input_prefix(tenant, job)}/data.arrow"
+    return f"{batch_input_prefix(tenant, job)}/{plan_sha256[:32]}/data.arrow"
 
 
 def shard_list_key(tenant: str, job: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from temporalio import activity
@@ -32,6 +34,8 @@ from mlops.workflows import stubs
 
 # Of the shards' findings, how many are fetched at once.
 FILES_AT_ONCE = 32
+# A job's time limit is a shard's. Reading or converting all of the input may take longer.
+WHOLE_INPUT_TIME_LIMIT = timedelta(hours=6)
 
 
 class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
@@ -51,9 +55,11 @@ class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
                     call = PlanShardsCall(
                         plan=plan, card=card, source=source, is_canonical=plan.dataset_id is not None, out=out
                     )
-                    listed = (await self._run(plan_shards, call, Limits.of(plan), beat)).value
+                    listed = (await self._run(plan_shards, call, _of_whole_input(plan), beat)).value
                     if (out / DATA_FILE).exists():
-                        await self._put_file(names.batch_data_key(order.tenant, order.job_id), out / DATA_FILE)
+                        await self._put_file(
+                            names.batch_data_key(order.tenant, order.job_id, order.plan_sha256), out / DATA_FILE
+                        )
                     await self._write(key, listed)
             return ShardsPlanned(shards=len(listed.shards), rows=listed.rows)
 
@@ -107,7 +113,7 @@ class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
             async with self._work(order.step) as (out, beat):
                 found = await self._findings(order, len(listed.shards), out.parent / "shards")
                 call = SummariseCall(plan=plan, card=card, shards=found, warnings=listed.warnings, out=out)
-                outcome = await self._run(summarise, call, Limits.of(plan), beat)
+                outcome = await self._run(summarise, call, _of_whole_input(plan), beat)
                 await self._write(key, outcome.value)
 
     def _source(self, order: BatchOrder, plan: BatchInferencePlan) -> AbstractAsyncContextManager[Path]:
@@ -115,7 +121,7 @@ class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
         if plan.dataset_id is not None:
             key = names.dataset_key(order.tenant, plan.dataset_id)
         else:
-            key = names.batch_input_key(order.tenant, order.job_id)
+            key = names.batch_input_key(order.tenant, order.job_id, order.plan_sha256)
         return self._host.cache.hold(self._host.store, key)
 
     def _input(
@@ -123,7 +129,9 @@ class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
     ) -> AbstractAsyncContextManager[Path]:
         """What the shards are read from."""
         if plan.dataset_id is None and listed.is_converted:
-            return self._host.cache.hold(self._host.store, names.batch_data_key(order.tenant, order.job_id))
+            return self._host.cache.hold(
+                self._host.store, names.batch_data_key(order.tenant, order.job_id, order.plan_sha256)
+            )
         return self._source(order, plan)
 
     @asynccontextmanager
@@ -156,3 +164,8 @@ class BatchCpuWork(CpuSteps, stubs.BatchCpuActivities):
                 return path
 
         return tuple(await asyncio.gather(*(fetch(shard) for shard in range(shards))))
+
+
+def _of_whole_input(plan: BatchInferencePlan) -> Limits:
+    """The limits of a step that has to do with all of the input."""
+    return replace(Limits.of(plan), time_limit=max(plan.time_limit, WHOLE_INPUT_TIME_LIMIT))

@@ -26,7 +26,7 @@ class BatchIoWork(IoSteps, stubs.BatchIoActivities):
         """Copies the input from its URI to the job's own files, once."""
         async with self._step(order.tenant, order.step) as beat:
             plan, store = await read_batch_plan(self._host.store, order), self._host.store
-            key = names.batch_input_key(order.tenant, order.job_id)
+            key = names.batch_input_key(order.tenant, order.job_id, order.plan_sha256)
             if plan.uri is None:
                 raise errors.InvalidRequest.of("uri", "there is no URI to copy")
             if not await store.exists(key):

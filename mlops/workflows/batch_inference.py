@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from mlops.jobs.inference import BatchJob, BatchOutcome, ShardsDone, ShardsJob, ShardsPlanned
     from mlops.jobs.job import JobState
     from mlops.workflows import policies
+    from mlops.workflows.cancellation import go_on
     from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
     from mlops.workflows.orders import batch_order
     from mlops.workflows.shards import ShardsWorkflow
@@ -45,19 +46,23 @@ async def _predict(job: BatchJob) -> BatchOutcome:
             activity_id=names.COPY_STEP,
             **policies.copy(),
         )
+        go_on()
     planned: ShardsPlanned = await workflow.execute_activity_method(
         BatchCpuActivities.plan_shards,
         batch_order(job, names.PLAN_STEP),
         activity_id=names.PLAN_STEP,
         **policies.cpu(job),
     )
+    go_on()
     await _shards(job, planned)
+    go_on()
     await workflow.execute_activity_method(
         BatchCpuActivities.summarise_batch,
         batch_order(job, names.SUMMARISE_STEP),
         activity_id=names.SUMMARISE_STEP,
         **policies.cpu(job),
     )
+    go_on()
     return await workflow.execute_activity_method(
         BatchIoActivities.commit_batch,
         batch_order(job, names.COMMIT_STEP),

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from mlops.jobs.tracking import EndedRun, LoggedModel, RegisteredVersion, RegisterOrder, RunStatus, StartedRun
     from mlops.jobs.training import StepOrder, TrainingJob
     from mlops.workflows import policies
+    from mlops.workflows.cancellation import go_on
     from mlops.workflows.failures import as_application_error, failure_of, is_cancelled_exception
     from mlops.workflows.states import show
     from mlops.workflows.stubs import CpuActivities, IoActivities
@@ -50,11 +51,11 @@ async def _train(job: TrainingJob) -> TrainingOutcome:
         activity_id=names.EVALUATE_STEP,
         **policies.cpu(job),
     )
-    _go_on()
+    go_on()
     model: LoggedModel = await workflow.execute_activity_method(
         IoActivities.log_run, _order(job, names.LOG_STEP), activity_id=names.LOG_STEP, **policies.io()
     )
-    _go_on()
+    go_on()
     version: RegisteredVersion | None = None
     if job.model_name is not None:
         version = await workflow.execute_activity_method(
@@ -63,7 +64,7 @@ async def _train(job: TrainingJob) -> TrainingOutcome:
             activity_id=names.REGISTER_STEP,
             **policies.io(),
         )
-        _go_on()
+        go_on()
     await workflow.execute_activity_method(
         IoActivities.end_run,
         EndedRun(tenant=job.tenant, job_id=job.job_id, status=RunStatus.FINISHED, run_id=run.run_id),
@@ -134,13 +135,6 @@ async def _all(first: Coroutine[Any, Any, StartedRun], *rest: Coroutine[Any, Any
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
     return run.result()
-
-
-def _go_on() -> None:
-    """Raises CancelledError in a task that was asked to stop: a step that ended well all the same swallows it."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def _undo(job: TrainingJob, status: RunStatus, message: str) -> None:

@@ -158,3 +158,30 @@ async def test_a_cancelled_job_stops_its_shards_and_commits_nothing(temporal: Cl
     assert child.status is not None
     assert child.status.name == "CANCELED"
     assert "commit" not in ledger.calls
+
+
+@pytest.mark.parametrize("step", ["copy", "plan", "summarise"])
+async def test_a_cancellation_that_a_step_swallows_ends_the_job_behind_it(temporal: Client, step: str) -> None:
+    ledger, asked = Ledger(), asyncio.Event()
+    # It never hears of the cancellation, and ends well.
+    ledger.behaviour[step] = lambda: _until(asked)
+    job = a_job(copies_input=True)
+    async with workers(temporal, ledger):
+        handle = await temporal.start_workflow(
+            BatchInferenceWorkflow.run, job, id=job.job_id, task_queue=names.IO_QUEUE
+        )
+        async with asyncio.timeout(20):
+            while step not in ledger.calls:
+                await asyncio.sleep(0.02)
+        await handle.cancel()
+        asked.set()
+        with pytest.raises(WorkflowFailureError):
+            await asyncio.wait_for(handle.result(), 30)
+        described = await handle.describe()
+    assert described.status is not None
+    assert described.status.name == "CANCELED"
+    assert ledger.calls[-1] == step, "nothing is begun any more"
+
+
+async def _until(asked: asyncio.Event) -> None:
+    await asked.wait()

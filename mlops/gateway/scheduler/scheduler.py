@@ -43,7 +43,7 @@ from mlops.gateway.scheduler.visibility import query_of
 from mlops.gateway.scheduler.watch import watch
 from mlops.jobs.dataset import DatasetProfile, Ingested, IngestedFiles, IngestJob
 from mlops.jobs.inference import BatchInferencePlan, BatchJob
-from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary
+from mlops.jobs.job import Job, JobEvent, JobFilter, JobKind, JobPage, JobState, JobSummary, StepProgress, StepState
 from mlops.jobs.training import TrainingJob, TrainingPlan
 from mlops.storage.objects import ObjectStore
 from mlops.workflows.failures import details_of, failure_of
@@ -255,7 +255,7 @@ class Scheduler:
         await self._requests.retire(tenant, job_id)
         client = self._namespace(tenant)
         with translated("job", job_id):
-            await forget(client, tenant, WorkflowExecution(workflow_id=job_id))
+            await forget(client, tenant, info.execution)
             if summary_of(info.memo).kind is JobKind.BATCH_INFERENCE:
                 await forget_runs(client, tenant, names.shards_workflow(job_id))
 
@@ -330,6 +330,9 @@ class Scheduler:
         steps = steps_at_work(description)
         if not description.pending_children:
             return steps
+        if not description.pending_children[0].run_id:
+            # It is asked for, and there is nothing yet to look at.
+            return (*steps, StepProgress(step=names.PREDICT_STEP, state=StepState.SCHEDULED))
         return (*steps, shards_step(await self._describe_workflow(tenant, names.shards_workflow(job_id), job_id)))
 
     async def _told(self, tenant: str, job_id: str, history: JobHistory) -> Job:

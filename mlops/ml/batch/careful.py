@@ -21,6 +21,8 @@ MAX_CALLS = 2000
 MAX_SECONDS = 60.0
 # A model that runs out of memory with so few rows has too little of it.
 MIN_ROWS_AT_ONCE = 256
+# So few rows are soon tried one by one.
+FEW_ROWS = 16
 _REASON_CHARACTERS = 300
 
 
@@ -41,6 +43,7 @@ class Careful:
         self._engine = engine
         self._most_rows = sys.maxsize
         self._calls = 0
+        self._has_predicted = False
         self._deadline = 0.0
 
     def predict(self, inputs: Inputs, rows: int, *, first_only: bool = False) -> Answered:
@@ -97,12 +100,18 @@ class Careful:
                 self._most_rows = (stop - start) // 2
             else:
                 start = stop
+                self._has_predicted = True
         return _joined(parts)
 
     def _give_up_if_hopeless(self, inputs: Inputs, rows: int, error: Exception) -> None:
-        """Raises where the first, the middle and the last row fail each for itself: no row is at fault then."""
+        """Raises where nothing was ever predicted, and the first, the middle and the last row fail each for itself.
+
+        No row is at fault then. A block of bad rows behind good ones is just that.
+        """
+        if self._has_predicted or rows < FEW_ROWS:
+            return
         tried = (self._try(take(inputs, slice(row, row + 1))) for row in {0, rows // 2, rows - 1})
-        if rows > 1 and all(isinstance(found, Exception) for found in tried):
+        if all(isinstance(found, Exception) for found in tried):
             raise _failed(error, "the model fails on every row that was tried") from error
 
 

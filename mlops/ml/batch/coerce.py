@@ -111,7 +111,7 @@ def _booleans(plain: Any) -> Coerced:
 def _categories(name: str, column: Any) -> Coerced:
     if not pa.types.is_dictionary(column.type) or not pa.types.is_string(column.type.value_type):
         column = plain_of(name, column).cast(pa.large_string()).dictionary_encode()
-    codes = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)
+    codes = pc.fill_null(column.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
     labels = pd.Index(column.dictionary.to_pylist(), dtype=object)
     if labels.hasnans or not labels.is_unique:
         # A stranger's dictionary may hold a value twice, or a missing one.
