@@ -180,3 +180,11 @@ async def test_a_retried_job_that_is_unknown_or_foreign_is_not_found(scheduler: 
     for job_id in ("batch-2", names.shards_workflow(JOB)):
         with pytest.raises(errors.NotFound):
             await scheduler.retry_job(tenant, job_id, by="ada")
+
+
+async def test_a_request_whose_job_is_forgotten_is_refused_and_uses_none_of_its_files(
+    scheduler: Scheduler, tenant: str, objects: ObjectStore
+) -> None:
+    await objects.write_bytes(names.request_key(tenant, JOB), FINGERPRINT.encode())
+    with pytest.raises(errors.RequestIdReused, match="forgotten"):
+        await submit_batch(scheduler, tenant)

@@ -22,14 +22,18 @@ class Requests:
         self._store = store
         self._writing: set[asyncio.Task[None]] = set()
 
-    async def check(self, tenant: str, job_id: str, fingerprint: str) -> None:
-        """Raises RequestIdReused where another request took the id, or where its job was deleted."""
+    async def check(self, tenant: str, job_id: str, fingerprint: str) -> bool:
+        """Whether this very request took the id before.
+
+        Raises RequestIdReused where another request took it, or where its job was deleted.
+        """
         try:
             known = await self._store.read_bytes(names.request_key(tenant, job_id))
         except errors.NotFound:
-            return
+            return False
         if known != fingerprint.encode():
             raise reused(job_id)
+        return True
 
     def note(self, tenant: str, job_id: str, fingerprint: str) -> None:
         """Notes who took the id, in the background: while Temporal knows the job, it says so itself."""
@@ -52,4 +56,11 @@ def reused(job_id: str) -> errors.RequestIdReused:
     """What is said where an id was taken by another request."""
     return errors.RequestIdReused(
         f"Request id {job_id!r} was used for a different request; take a new one", request_id=job_id
+    )
+
+
+def forgotten(job_id: str) -> errors.RequestIdReused:
+    """What is said where the id's job ended so long ago that only its files are left: they are no new job's."""
+    return errors.RequestIdReused(
+        f"The job of request id {job_id!r} ended so long ago that it is forgotten; take a new one", request_id=job_id
     )

@@ -35,7 +35,7 @@ from mlops.gateway.scheduler.jobs import (
 )
 from mlops.gateway.scheduler.namespaces import NamespaceProvider
 from mlops.gateway.scheduler.pages import page_of
-from mlops.gateway.scheduler.requests import Requests, reused
+from mlops.gateway.scheduler.requests import Requests, forgotten, reused
 from mlops.gateway.scheduler.reruns import forget, forget_runs, rerun
 from mlops.gateway.scheduler.shards import shards_step
 from mlops.gateway.scheduler.translate import translated
@@ -130,7 +130,11 @@ class Scheduler:
         order: Callable[[str], TrainingJob | BatchJob],
         fingerprint: str,
     ) -> Job:
-        await self._requests.check(tenant, job_id, fingerprint)
+        if await self._requests.check(tenant, job_id, fingerprint):
+            known = await self.find_submission(tenant, job_id, fingerprint)
+            if known is None:
+                raise forgotten(job_id)
+            return known
         plan_sha256 = await self._files.keep_plan(tenant, job_id, plan)
         with translated("job", job_id):
             try:
