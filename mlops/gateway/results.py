@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from mlops import names
-from mlops.errors import FailedPrecondition, InvalidRequest, NotFound
+from mlops.errors import FailedPrecondition, InvalidRequest
 from mlops.gateway.ports import SchedulerPort
-from mlops.jobs.inference import BatchManifest, ResultFile
+from mlops.jobs.inference import BatchReport, ResultFile
+from mlops.jobs.job import JobState
 from mlops.storage.objects import ObjectStore
 
 CHUNK_BYTES = 1024 * 1024
@@ -29,7 +30,7 @@ class Results:
         Raises NotFound, FailedPrecondition for a job that has not succeeded or is none with files, and
         InvalidRequest for more files to skip than there are.
         """
-        report = (await self._manifest(tenant, job_id)).report
+        report = await self._report(tenant, job_id)
         files = report.rejects if rejects else report.files
         if not 0 <= skip_files <= len(files):
             raise InvalidRequest.of("skip_files", f"is {skip_files}, and there are {len(files)} files")
@@ -40,11 +41,10 @@ class Results:
                 async for chunk in chunks:
                     yield chunk
 
-    async def _manifest(self, tenant: str, job_id: str) -> BatchManifest:
-        try:
-            text = await self._objects.read_bytes(f"{names.result_prefix(tenant, job_id)}/{names.MANIFEST_FILE}")
-        except NotFound:
-            job = await self._scheduler.get_job(tenant, job_id)
+    async def _report(self, tenant: str, job_id: str) -> BatchReport:
+        """What the job ended with. Its state decides: one that was cancelled while it committed has no result."""
+        job = await self._scheduler.get_job(tenant, job_id)
+        if job.batch_result is None or job.state is not JobState.SUCCEEDED:
             what = f"is {job.state}" if job.batch_plan is not None else "is a training, which ends in a model"
-            raise FailedPrecondition(f"Job {job_id!r} {what}; only a batch job that has succeeded has files") from None
-        return BatchManifest.model_validate_json(text)
+            raise FailedPrecondition(f"Job {job_id!r} {what}; only a batch job that has succeeded has files")
+        return job.batch_result.report

@@ -14,7 +14,7 @@ import pytest
 from mlops import errors, names
 from mlops.jobs.card import FeatureSpec, LabelType, ModelCard, PredictMethod
 from mlops.jobs.dataset import ColumnKind
-from mlops.jobs.inference import BatchManifest, BatchReport, ResultFile
+from mlops.jobs.inference import BatchManifest, BatchReport, BatchResult, ResultFile
 from mlops.jobs.job import JobState
 from mlops.jobs.model import Signature, SignatureColumn
 from mlops.jobs.training import Task
@@ -215,7 +215,11 @@ def test_a_result_is_streamed_whole_or_not_at_all(gateway: RunningGateway, acme:
     rejects = jobs_pb2.DownloadResultRequest(job_id=job.id, part=jobs_pb2.RESULT_PART_REJECTS)
     assert files(acme.jobs("DownloadResult", rejects)) == {}
     beyond = jobs_pb2.DownloadResultRequest(job_id=job.id, skip_files=3)
+    found = gateway.scheduler.jobs["acme", job.id]
     assert isinstance(raised(lambda: list(acme.jobs("DownloadResult", beyond))), errors.InvalidRequest)
+    # Cancelled while it committed: the manifest is there, and the result is not.
+    found.job = found.job.model_copy(update={"state": JobState.CANCELLED})
+    assert isinstance(raised(lambda: list(acme.jobs("DownloadResult", request))), errors.FailedPrecondition)
 
 
 def commit(gateway: RunningGateway, tenant: str, job_id: str) -> None:
@@ -234,6 +238,9 @@ def commit(gateway: RunningGateway, tenant: str, job_id: str) -> None:
         committed_at=datetime.now(UTC),
         report=BatchReport(rows=1, rejected_rows=0, files=described),
     )
+    found = gateway.scheduler.jobs[tenant, job_id]
+    result = BatchResult(report=manifest.report, model_name=MODEL, model_version=1, uri="")
+    found.job = found.job.model_copy(update={"state": JobState.SUCCEEDED, "batch_result": result})
     for name, content in (
         ("part-00000.parquet", b"first" * 1000),
         ("part-00001.parquet", b""),
